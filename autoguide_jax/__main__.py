@@ -1,0 +1,297 @@
+"""The one command line: python -m autoguide_jax VERB --config=… --workdir=… [--config.a.b=value].
+
+A program is a settings dataclass and main(settings, workdir) → rows, one dict or None. VERBS lists
+them; they are imported only when asked for, and JAX only when one of them needs it.
+
+The environment variable AUTOGUIDE_JAX_CACHE names the folder of the persistent compilation cache
+(default ~/.cache/autoguide_jax/xla; 'off' disables it): programs that took a second to compile are
+read back from there. JAX_COMPILATION_CACHE_DIR, JAX's own variable, takes precedence.
+"""
+
+import inspect
+import json
+import os
+import pathlib
+import sys
+from typing import NamedTuple
+
+from autoguide_jax import arguments, config, helptext, registry, schema, stop, tables
+
+
+class Verb(NamedTuple):
+    """One line of VERBS: targets are 'module:Attribute'; no settings means main(workdir).
+
+    workdir: whether --workdir is needed; default_config: what --config is if left out;
+    then: a verb without settings that follows on the same workdir.
+    """
+
+    settings: str | None
+    main: str
+    help: str
+    example: str
+    workdir: bool = True
+    default_config: str | None = None
+    then: str | None = None
+
+
+def _verb(module, help, example, settings='Settings', main='main', **rest):
+    settings = settings and f'autoguide_jax.{module}:{settings}'
+    return Verb(settings, f'autoguide_jax.{module}:{main}', help, example, **rest)
+
+
+VERBS = {
+    'train': _verb(
+        'train',
+        'train one denoiser, or go on where it stopped',
+        '--config=configs/digits.py:main --workdir=runs/digits/main',
+    ),
+    'sample': _verb(
+        'generate',
+        'write images of a main denoiser and its guides',
+        '--config=configs/pair.py --config.main.run=runs/digits/main '
+        '--config.guide.run=runs/digits/guide --config.guidance.weight=2.0 --workdir=out/a',
+    ),
+    'evaluate': _verb(
+        'evaluate',
+        'score a sample set with metrics',
+        '--config.samples=out/a --workdir=out/a',
+    ),
+    'sweep': _verb(
+        'sweep',
+        'score every combination of weights, EMA lengths and intervals',
+        '--config=configs/sweep.py --workdir=out/sweep',
+    ),
+    'study': _verb(
+        'study',
+        'train, search and score all arms of a comparison, then report',
+        '--config=configs/digits.py --workdir=runs/digits',
+        then='report',
+    ),
+    'reconstruct': _verb(
+        'snapshots',
+        'make EMA lengths that were not tracked, after training',
+        '--config.run=runs/digits/main --config.stds=0.05,0.06,…,0.10 --workdir=runs/digits/main',
+        settings='ReconstructSettings',
+        main='reconstruct_main',
+    ),
+    'report': _verb(
+        'report',
+        'write the page with tables and figures of a study',
+        '--workdir=runs/digits',
+        settings=None,
+    ),
+    'export': _verb(
+        'export',
+        'copy sample sets and results to a folder or a bucket',
+        '--config.source=out/a --config.target=gs://bucket/a',
+        workdir=False,
+    ),
+    'bench': _verb(
+        'bench',
+        'measure training and sampling speed, and compile time',
+        '--config=configs/digits.py:main',
+        workdir=False,
+    ),
+    'prepare': Verb(
+        None,
+        '',
+        'make a data set ready for training',
+        'fashion_mnist --source=FOLDER --data_dir=data',
+        workdir=False,
+    ),
+}
+PREPARED = registry.Registry(
+    'prepare', {'fashion_mnist': 'autoguide_jax.data.fashion_mnist:prepare'}
+)
+
+FLAGS = {
+    'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
+    'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
+    'json': 'file to which the printed table is written as well',
+    'devices': 'number of CPU devices to simulate, where there is no accelerator',
+    'dry_run': 'print the resolved settings and stop',
+    'debug': 'show tracebacks and library logs',
+    'help': 'show this text; with --config, the values of that file',
+}
+
+
+def _known(command):
+    """Return the names of the flags that a verb takes."""
+    verb, known = VERBS[command.verb], set(FLAGS)
+    if verb.settings is None:
+        known -= {'config', 'dry_run'}
+    if command.verb == 'prepare':
+        known -= {'workdir', 'devices'}
+        known |= set(schema.component_fields(_prepared(command))) if command.words else set()
+    return known
+
+
+def _check(command):
+    verb, known = command.verb, _known(command)
+    if command.words[verb == 'prepare' :]:
+        raise ValueError(f'unexpected {command.words[-1]!r}: settings are written --name=value')
+    for name in command.flags:
+        if name not in known:
+            raise ValueError(f'--{name}: unknown flag.{registry.suggest(name, sorted(known))}')
+    if command.overrides and 'config' not in known:
+        raise ValueError(f'--config.{command.overrides[0][0]}: {verb} has no settings')
+
+
+def _prepared(command):
+    name = command.words[0]
+    if name not in PREPARED.names():
+        known = registry.suggest(name, PREPARED.names())
+        raise ValueError(f'prepare: unknown data set {name!r}.{known}')
+    return PREPARED.get(name)
+
+
+def run(command):
+    """Do what a command line says, and print what comes of it."""
+    if command.verb is None:
+        print(overview())
+        return
+    if command.verb not in VERBS:
+        raise ValueError(f'unknown verb {command.verb!r}.{registry.suggest(command.verb, VERBS)}')
+    _check(command)
+    if command.flags.get('help'):
+        print(explain(command))
+        return
+    flags, settings = command.flags, _settings(command)
+    if flags.get('dry_run'):
+        print(json.dumps(config.resolved(settings), indent=2, ensure_ascii=False))
+        return
+    result = _prepare(command) if command.verb == 'prepare' else _start(command, settings)
+    if result is not None:
+        print(tables.render(result))
+    if 'json' in flags:
+        from autoguide_jax import files
+
+        files.write_json(flags['json'], result)
+
+
+def _settings(command):
+    verb = VERBS[command.verb]
+    if verb.settings is None:
+        return None
+    cls = registry.resolve(verb.settings)
+    source = command.flags.get('config', verb.default_config)
+    return config.parse(cls, config.load(source, command.overrides, cls))
+
+
+def _start(command, settings):
+    """Run the program of a verb under stop.watch() and return its result."""
+    verb, workdir = VERBS[command.verb], command.flags.get('workdir')
+    if verb.workdir and not workdir:
+        raise ValueError(f'{command.verb} needs --workdir=FOLDER, local or gs://')
+    _prepare_jax(command.flags)
+    main = registry.resolve(verb.main)
+    if workdir and verb.settings:
+        from autoguide_jax import files
+
+        files.path(workdir).mkdir(parents=True, exist_ok=True)
+    try:
+        with stop.watch():
+            result = main(settings, workdir) if verb.settings else main(workdir)
+            if verb.then:
+                stop.check(command.verb)
+                registry.resolve(VERBS[verb.then].main)(workdir)
+    except ValueError as error:
+        error.add_note('(--debug shows where)')
+        raise
+    return result
+
+
+def _prepare(command):
+    if not command.words:
+        raise ValueError(f'prepare what?{registry.suggest("", PREPARED.names())}')
+    function = _prepared(command)
+    settings = {}
+    for name, field in schema.component_fields(function).items():
+        if name in command.flags:
+            settings[name] = config.setting(field, command.flags[name], f'--{name}')
+        elif field.default is schema.MISSING:
+            raise ValueError(f'prepare {command.words[0]} needs --{name}=…')
+    return function(**settings)
+
+
+def _prepare_jax(flags):
+    """Set JAX's options without importing it, and quiet the libraries that log through absl."""
+    import absl.logging
+
+    if not flags.get('debug'):
+        absl.logging.set_verbosity(absl.logging.ERROR)
+    options = {}
+    cache = os.environ.get('AUTOGUIDE_JAX_CACHE', '~/.cache/autoguide_jax/xla')
+    if cache != 'off' and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+        options['jax_compilation_cache_dir'] = str(pathlib.Path(cache).expanduser())
+        options['jax_persistent_cache_min_compile_time_secs'] = 1.0
+    if 'devices' in flags:
+        count = config.setting(schema.Field(int, None, ''), flags['devices'], '--devices')
+        if count < 1:
+            raise ValueError(f'--devices ({count}) must be at least 1')
+        options['jax_num_cpu_devices'] = count
+    for name, value in options.items():
+        # JAX reads its environment on import; a program's module may have imported it already.
+        if 'jax' in sys.modules:
+            sys.modules['jax'].config.update(name, value)
+        else:
+            os.environ[name.upper()] = str(value)
+
+
+def _command(verb):
+    return f'python -m autoguide_jax {verb} {VERBS[verb].example}'
+
+
+def overview():
+    """Return the text of --help: verbs, flags and three examples."""
+    verbs = {name: verb.help for name, verb in VERBS.items()}
+    return helptext.overview(verbs, FLAGS, [_command(v) for v in ('train', 'sample', 'study')])
+
+
+def explain(command):
+    """Return the text of VERB --help: example, flags and every setting with its meaning."""
+    verb = VERBS[command.verb]
+    lines = [f'{command.verb}: {verb.help}', '', f'example: {_command(command.verb)}', '']
+    if command.verb == 'prepare':
+        for name in PREPARED.names():
+            rows = schema.describe_component(PREPARED.get(name))
+            doc = inspect.getdoc(PREPARED.get(name))
+            lines += [f'prepare {name}', helptext.settings(rows), '', doc]
+        return '\n'.join(lines)
+    lines.append(helptext.listing({name: FLAGS[name] for name in FLAGS if name in _known(command)}))
+    if verb.settings:
+        cls = registry.resolve(verb.settings)
+        source = command.flags.get('config', verb.default_config)
+        rows = schema.describe(cls, tree=config.load(source, command.overrides, cls))
+        title = f'settings, with the values of {source}' if source else 'settings and defaults'
+        lines += ['', f'{title}:', helptext.settings(rows)]
+    return '\n'.join(lines)
+
+
+def main(argv=None):
+    """Run one command line and return its exit code: 0, 2 for what the user can mend, 128+signal.
+
+    A stopped program leaves through os._exit, because a compilation may still run in a thread.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        command = arguments.read(argv)
+        run(command)
+    except stop.Stopped as stopped:
+        resumes = '; the same command resumes' if VERBS[command.verb].workdir else ''
+        print(f'{stopped}{resumes}', file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + stopped.signum)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        if '--debug' in argv:
+            raise
+        print(' '.join([f'error: {error}', *getattr(error, '__notes__', ())]), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

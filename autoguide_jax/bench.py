@@ -1,0 +1,208 @@
+"""How fast: training, sampling, guided sampling beside its FLOPs, and compilation.
+
+Weights are fresh and images random: speed does not depend on either. Every figure is the median of
+`repeats` timings after one warm-up, with the fastest beside it.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autoguide_jax import config, mesh, stop
+from autoguide_jax.backbones import mp
+from autoguide_jax.generation import Call, Programs, calls_per_image
+from autoguide_jax.guidance import Guidance
+from autoguide_jax.progress import Progress
+from autoguide_jax.train_step import Settings as TrainSettings
+from autoguide_jax.train_step import Trainer
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """What the networks are built for.
+
+    Settings:
+      resolution: height and width
+      channels: image channels
+      label_dim: classes
+    """
+
+    resolution: int = 16
+    channels: int = 3
+    label_dim: int = 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A benchmark.
+
+    Settings:
+      main: the main network, as a training run
+      guide: the guide, as a training run
+      image: what the networks are built for
+      sampler: the sampler
+      batch_size: images per call of the sampler
+      weight: guidance weight of the guided rows
+      repeats: timings of each figure
+      stack: whether main network and guide of equal architecture are stacked: auto, on, off
+    """
+
+    main: TrainSettings = field(default_factory=TrainSettings)
+    guide: TrainSettings = field(default_factory=TrainSettings)
+    image: ImageSettings = field(default_factory=ImageSettings)
+    sampler: config.Part = config.part('autoguide_jax.samplers:table', name='heun')
+    batch_size: int = 64
+    weight: float = 2.0
+    repeats: int = 5
+    stack: str = 'auto'
+
+    def __post_init__(self):
+        if self.repeats < 1 or self.batch_size < 1:
+            raise ValueError(f'repeats ({self.repeats}), batch_size ({self.batch_size}) must be ≥ 1')
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A network with untrained weights, as the sampler wants it."""
+
+    denoiser: object
+    variables: dict
+    config: dict
+    run: str = 'fresh'
+
+
+def run_config(settings, image):
+    """The config.json that a run with these settings and images would have."""
+    facts = vars(image)
+    tree = config.resolved(settings)
+    tree['network'] = {**tree['network'], **facts}
+    return tree
+
+
+def fresh(settings, image):
+    """(Trainer, state, Network) of a run at its start."""
+    tree = run_config(settings, image)
+    trainer = Trainer(settings, tree, mesh.make(settings.train.batch_size))
+    state = trainer.init()
+    variables = {'params': state['params'], 'buffers': state['buffers']}
+    return trainer, state, Fresh(trainer.denoiser, jax.device_get(variables), tree)
+
+
+def repeat(fn, times):
+    """Seconds of each of `times` calls, after one that does not count."""
+    fn()
+    seconds = []
+    for _ in range(times):
+        stop.check('measuring')
+        start = time.perf_counter()
+        fn()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def row(what, images, seconds, **rest):
+    """One row of the table: images/s of the median and of the fastest repeat."""
+    return {
+        'what': what,
+        'images_per_second': round(images / float(np.median(seconds)), 1),
+        'fastest': round(images / min(seconds), 1),
+        'ms_per_image': round(1e3 * float(np.median(seconds)) / images, 3),
+        'repeats': len(seconds),
+        **rest,
+    }
+
+
+def bench_training(settings, image, repeats):
+    """Training images/s and compile time of one run."""
+    trainer, state, _ = fresh(settings, image)
+    start = time.perf_counter()
+    step = stop.interruptible(trainer.compile)
+    compile_seconds = time.perf_counter() - start
+    n = settings.train.batch_size
+    images = np.random.default_rng(0).integers(0, 256, (n, *trainer.shape), np.uint8)
+    labels = np.arange(n, dtype=np.int32) % max(image.label_dim, 1)
+    batch = mesh.put_batch(trainer.devices, (images, labels))
+    held = [state]
+
+    def one():
+        held[0], metrics = step(held[0], *batch)
+        jax.block_until_ready(metrics)
+
+    seconds = repeat(one, max(3 * repeats, 10))
+    return row('training', n, seconds, compile_seconds=round(compile_seconds, 1))
+
+
+def bench_sampling(settings, networks, weight):
+    """Sampling images/s, alone or with a guide."""
+    programs = Programs(config.build(settings.sampler), settings.batch_size, settings.stack)
+    calls = [Call(network) for network in networks]
+    rules = [Guidance(weight) for _ in networks[1:]]
+    n = settings.batch_size
+    seeds, labels = np.arange(n), np.arange(n) % max(settings.image.label_dim, 1)
+    draw = lambda: programs.images(calls, rules, seeds, labels)
+    draw()
+    nfe = calls_per_image(programs.sampler, rules)
+    what = 'sampling' if not rules else f'sampling, guided (w={weight:g})'
+    found = row(what, n, repeat(draw, settings.repeats), compile_seconds=round(programs.seconds, 1))
+    stacked = next(iter(programs.stacked.values()), None)
+    return {**found, 'nfe': f'{nfe["main"]} + {sum(nfe["guides"])}'}, stacked
+
+
+def flops(network, image):
+    """FLOPs of one evaluation of one image, counted by XLA before optimisation."""
+    x = jax.ShapeDtypeStruct((1, image.resolution, image.resolution, image.channels), jnp.float32)
+    sigma, labels = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    lowered = jax.jit(network.denoiser.apply).lower(network.variables, x, sigma, labels)
+    return float(lowered.cost_analysis()['flops'])
+
+
+def bench_convolution(settings, repeats):
+    """The weight gradient of one 3×3 convolution: by rows, as on CPU, and XLA's own form."""
+    size, width = settings.image.resolution, 32
+    n = settings.batch_size
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, g = (jax.random.normal(k, (n, size, size, width)) for k in keys[:2])
+    w = jax.random.normal(keys[2], (3, 3, width, width))
+    rows = []
+    for what, fn in (('by rows', mp.weight_gradient_by_rows), ('XLA', mp.weight_gradient)):
+        program = jax.jit(fn)
+        run = lambda program=program: jax.block_until_ready(program(x, w, g))
+        rows.append(row(f'conv 3×3 weight gradient, {what}', n, repeat(run, 10 * repeats)))
+    return rows
+
+
+def main(settings, workdir=None):
+    """Measure; returns the rows of the table."""
+    with stop.watch(), Progress(6, 'figures', 'bench') as bar:
+        rows = []
+
+        def add(*found):
+            rows.extend(found)
+            bar.update(1)
+
+        for name in ('main', 'guide'):
+            run = getattr(settings, name)
+            found = bench_training(run, settings.image, settings.repeats)
+            add({**found, 'what': f'training, {name}'})
+        networks = [fresh(run, settings.image)[2] for run in (settings.main, settings.guide)]
+        alone, _ = bench_sampling(settings, networks[:1], 1.0)
+        add(alone)
+        guided, stacked = bench_sampling(settings, networks, settings.weight)
+        costs = [flops(network, settings.image) for network in networks]
+        guided['time_ratio'] = round(guided['ms_per_image'] / alone['ms_per_image'], 3)
+        guided['flop_ratio'] = round(sum(costs) / costs[0], 3)
+        add(guided)
+        twins, stacked = bench_sampling(settings, [networks[0]] * 2, settings.weight)
+        twins['what'] += ', guide as large as main'
+        twins['time_ratio'] = round(twins['ms_per_image'] / alone['ms_per_image'], 3)
+        twins['flop_ratio'] = 2.0
+        if stacked:
+            twins['stacked_over_separate'] = round(stacked[True] / stacked[False], 3)
+        add(twins)
+        add(*bench_convolution(settings, settings.repeats))
+    device = jax.devices()[0]
+    print(f'{jax.device_count()} × {device.device_kind}, jax {jax.__version__}')
+    return rows

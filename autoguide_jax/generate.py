@@ -1,0 +1,118 @@
+"""Draw samples from a main network, alone or guided, into a sample set.
+
+    python -m autoguide_jax sample --config=configs/pair.py --config.main.run=runs/digits/main …
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from autoguide_jax import config, files, provenance, sample_sets, stop
+from autoguide_jax.generation import Programs, sample_labels, seed_list
+from autoguide_jax.pairs import Networks, Pair
+from autoguide_jax.progress import Progress
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """Which samples, and how they are kept.
+
+    Settings:
+      seeds: seeds of the samples, as '0-49999' or '0,7,100-199'
+      classes: random (uniform, from each seed), one class number, or none
+      batch_size: images per call of the sampler
+      formats: png (folders of 1000), npz (one file as the usual evaluators read it), or both
+      stack: networks of equal architecture in one call: auto (measured), on, off
+    """
+
+    seeds: str = '0-63'
+    classes: str = 'random'
+    batch_size: int = 64
+    formats: tuple[str, ...] = ('png',)
+    stack: str = 'auto'
+
+    def __post_init__(self):
+        seed_list(self.seeds)
+        if self.classes not in ('random', 'none') and not self.classes.isdigit():
+            raise ValueError(f"classes ({self.classes!r}) must be 'random', 'none' or a number")
+        if self.batch_size < 1:
+            raise ValueError(f'batch_size ({self.batch_size}) must be at least 1')
+        if not self.formats or set(self.formats) - {'png', 'npz'}:
+            raise ValueError(f"formats ({self.formats}) must name 'png', 'npz' or both")
+        if self.stack not in ('auto', 'on', 'off'):
+            raise ValueError(f"stack ({self.stack!r}) must be 'auto', 'on' or 'off'")
+
+
+@dataclass(frozen=True)
+class Settings(Pair):
+    """Everything that makes a sample set.
+
+    Settings:
+      main: the main network D_m
+      guide: a worse version of it with the same labels (autoguidance)
+      uncond: an unconditional network, or a labelled one that is told no label (CFG)
+      guidance: weight and noise levels
+      sampler: the sampler
+      sample: seeds, labels, files
+    """
+
+    sampler: config.Part = config.part('autoguide_jax.samplers:table', name='heun')
+    sample: SampleSettings = field(default_factory=SampleSettings)
+
+
+def main(settings, workdir):
+    """Write the sample set of these settings to workdir; only what is missing is drawn."""
+    calls, rules = Networks().calls(settings)
+    seeds = seed_list(settings.sample.seeds)
+    num_classes = calls[0].network.config['network'].get('label_dim', 0)
+    classes = settings.sample.classes
+    if classes.isdigit() and int(classes) >= num_classes:
+        raise ValueError(f'sample.classes ({classes}) must be below {num_classes}, or random')
+    labels = sample_labels(seeds, 0 if classes == 'none' else num_classes, classes)
+    sampler = config.build(settings.sampler)
+    writer = sample_sets.create(
+        workdir, manifest(settings, calls, rules), seeds, settings.sample.formats
+    )
+    with stop.watch():
+        size = settings.sample.batch_size
+        todo = np.isin(seeds, writer.missing())
+        todo_seeds, todo_labels = np.asarray(seeds)[todo], labels[todo]
+        programs = Programs(sampler, size, settings.sample.stack) if len(todo_seeds) else None
+        with Progress(len(seeds), 'img', 'sample', done=len(seeds) - len(todo_seeds)) as bar:
+            for i in range(0, len(todo_seeds), size):
+                part = slice(i, i + size)
+                images = programs.images(calls, rules, todo_seeds[part], todo_labels[part])
+                writer.write(todo_seeds[part], todo_labels[part], images)
+                bar.update(len(images))
+                stop.check('sampling', saved=f'{workdir}: {bar.done} of {len(seeds)} images')
+        writer.finish()
+    return {'samples': str(files.path(workdir)), 'images': len(seeds), 'drawn': len(todo_seeds)}
+
+
+def manifest(settings, calls, rules):
+    """What makes a sample: two sets that differ in any of this never share a folder."""
+    roles = ['main', *(role for role, _, _ in settings.rules())]
+    networks = {
+        role: {
+            'run': str(call.network.run),
+            'nimg': call.network.nimg,
+            'std': call.network.std,
+            'content_hash': call.network.content_hash,
+            'labelled': call.labelled,
+        }
+        for role, call in zip(roles, calls)
+    }
+    guidance = {
+        role: {'weight': rule.weight, 'interval': list(rule.interval)}
+        for role, rule in zip(roles[1:], rules)
+    }
+    return files.plain(
+        {
+            'networks': networks,
+            'guidance': guidance,
+            'sampler': config.to_dict(settings.sampler),
+            'classes': settings.sample.classes,
+            'dtype': calls[0].network.config['network'].get('dtype', 'float32'),
+            'provenance': provenance.describe(),
+        }
+    )

@@ -1,0 +1,198 @@
+"""Guided sampling as one compiled program per architecture; no files.
+
+Sample i is a function of its seed alone: noise, label and churn come from fold_in(key(seed), ·).
+Weights of the networks, guidance weights and intervals are arguments of the program, so a sweep
+over EMA lengths, weights and intervals compiles once.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autoguide_jax import latents, mesh, stop
+from autoguide_jax.guidance import Guidance
+
+NOISE, LABEL, CHURN = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Call:
+    """One network of a guided denoiser: its Network and whether it is told the label."""
+
+    network: object
+    labelled: bool = True
+
+    def architecture(self):
+        """Hashable description of the program this call compiles to."""
+        config = self.network.config
+        net = json.dumps([config['network'], config['denoiser']], sort_keys=True, default=str)
+        return net, self.labelled
+
+
+def seed_list(text):
+    """'0-3,7' → int64 [0, 1, 2, 3, 7]. Errors: ValueError for anything else, or a seed twice."""
+    found = []
+    for piece in str(text).split(','):
+        first, _, last = piece.strip().partition('-')
+        last = last or first
+        if not (first.isdigit() and last.isdigit() and int(first) <= int(last) < 2**32):
+            raise ValueError(f"seeds ({text!r}) must look like '0-49999' or '0,7,100-199'")
+        found.extend(range(int(first), int(last) + 1))
+    if len(set(found)) < len(found):
+        raise ValueError(f'seeds ({text!r}) names a seed twice')
+    return np.asarray(found, np.int64)
+
+
+def sample_labels(seeds, num_classes, classes='random'):
+    """int32 [n] labels: uniform at random from each seed, one given class, or −1 for none."""
+    if not num_classes:
+        return np.full(len(seeds), -1, np.int32)
+    if classes != 'random':
+        return np.full(len(seeds), int(classes), np.int32)
+    draw = lambda seed: jax.random.randint(stream(seed, LABEL), (), 0, num_classes)
+    return np.asarray(jax.jit(jax.vmap(draw))(np.asarray(seeds, np.uint32)), np.int32)
+
+
+def stream(seed, purpose):
+    """The key of one sample for one purpose."""
+    return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+class Programs:
+    """Compiled samplers by architecture; the count of compilations is what a sweep costs once.
+
+    stack: 'on' evaluates networks of equal architecture in one vmapped call, 'off' one after the
+    other, 'auto' times both on this machine for each architecture and batch, and keeps the faster.
+    """
+
+    def __init__(self, sampler, batch_size, stack='auto'):
+        self.sampler, self.stack = sampler, stack
+        self.devices = mesh.make(batch_size, 'sample.batch_size')
+        self.batch_size = batch_size
+        self.compiled, self.seconds, self.stacked = {}, 0.0, {}
+
+    @property
+    def count(self):
+        """Number of programs compiled so far."""
+        return len(self.compiled)
+
+    def images(self, calls, guidance, seeds, labels):
+        """uint8 [n, h, w, c] for seeds [n] and labels int32 [n].
+
+        calls: Call of the main network, then of each guide; guidance: one Guidance per guide.
+        """
+        n, size = len(seeds), self.batch_size
+        if not n <= size:
+            raise ValueError(f'{n} seeds in a batch of {size}')
+        fill = lambda a, dtype: np.resize(np.asarray(a, dtype), size)
+        batch = mesh.put_batch(self.devices, (fill(seeds, np.uint32), fill(labels, np.int32)))
+        args = (tuple(self.on_device(c.network) for c in calls), floats(guidance), *batch)
+        return np.asarray(self.program(calls, args)(*args))[:n]
+
+    def on_device(self, network):
+        """The network's variables, replicated; a sweep keeps coming back to the same ones."""
+        placed = getattr(network, '_placed', None)
+        if placed is None or placed[0] is not self.devices:
+            sharding = mesh.replicated(self.devices)
+            placed = (self.devices, jax.device_put(network.variables, sharding))
+            object.__setattr__(network, '_placed', placed)
+        return placed[1]
+
+    def program(self, calls, args):
+        """The compiled sampler for these architectures."""
+        key = tuple(call.architecture() for call in calls)
+        if key not in self.compiled:
+            start = time.monotonic()
+            stacked = self.stack_or_not(key, calls, args)
+            fn = lambda: self.jit(calls, stacked).lower(*args).compile()
+            self.compiled[key] = stop.interruptible(fn, doing='compiling the sampler')
+            self.seconds += time.monotonic() - start
+        return self.compiled[key]
+
+    def jit(self, calls, stacked, sampler=None):
+        sampler = sampler or self.sampler
+        denoisers = [call.network.denoiser for call in calls]
+        net = calls[0].network.config['network']
+        shape = (net['resolution'], net['resolution'], net['channels'])
+        encoding = latents_of(calls[0].network.config)
+
+        def sample(variables, guidance, seeds, labels):
+            bound = [bind(d, v, labels, c) for d, v, c in zip(denoisers, variables, calls)]
+            together = bind_together(denoisers[0], variables, labels, calls) if stacked else None
+            rule = Guidance.combine([Guidance(w, (lo, hi)) for w, lo, hi in guidance])
+            denoise = rule(bound[0], bound[1:], together)
+            noise = jax.vmap(lambda s: jax.random.normal(stream(s, NOISE), shape))(seeds)
+            keys = jax.vmap(lambda s: stream(s, CHURN))(seeds)
+            return encoding.decode(sampler(denoise, noise, keys))
+
+        whole, split = mesh.replicated(self.devices), mesh.by_sample(self.devices)
+        return jax.jit(sample, in_shardings=(whole, whole, split, split), out_shardings=split)
+
+    def stack_or_not(self, key, calls, args):
+        """Whether to evaluate all networks in one vmapped call: possible if they are all alike."""
+        alike = len(calls) > 1 and all(net == key[0][0] for net, _ in key)
+        if not alike or self.stack == 'off':
+            return False
+        if self.stack == 'on':
+            return True
+        short = type(self.sampler)(num_steps=2)
+        seconds = {}
+        for stacked in (False, True):
+            guidance = tuple((2.0, 0.0, np.inf) for _ in calls[1:])
+            given = (args[0], floats_of(guidance), *args[2:])
+            build = lambda: self.jit(calls, stacked, short).lower(*given).compile()  # noqa: B023
+            program = stop.interruptible(build, doing='timing stacked networks')
+            seconds[stacked] = min(timed(program, given) for _ in range(4))
+        self.stacked[key] = seconds
+        return seconds[True] < seconds[False]
+
+
+def bind(denoiser, variables, labels, call):
+    """(x, sigma) → x0 with weights and labels bound; −1 everywhere where the label is withheld."""
+    given = labels if call.labelled else jnp.full_like(labels, -1)
+    return lambda x, sigma: denoiser.apply(variables, x, sigma, given)
+
+
+def bind_together(denoiser, variables, labels, calls):
+    """(x, sigma) → (D_m, [D_i]) in one call, for networks of one architecture."""
+    told = jnp.array([call.labelled for call in calls])
+    given = jnp.where(told[:, None], labels[None], -1)
+
+    def together(x, sigma):
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
+        x0 = jax.vmap(lambda v, y: denoiser.apply(v, x, sigma, y))(stacked, given)
+        return x0[0], list(x0[1:])
+
+    return together
+
+
+def floats(guidance):
+    """Guidance settings as traced float32 leaves."""
+    return floats_of(tuple((g.weight, *g.interval) for g in guidance))
+
+
+def floats_of(rows):
+    return jax.tree.map(np.float32, rows)
+
+
+def timed(program, args):
+    start = time.perf_counter()
+    jax.block_until_ready(program(*args))
+    return time.perf_counter() - start
+
+
+def calls_per_image(sampler, guidance):
+    """Network evaluations per image: {'main': n, 'guides': [n, …]}, exact (Eq. of the interval)."""
+    sigmas = sampler.sigmas().astype(np.float32)
+    acts = [int(np.sum(np.asarray(g.excess(sigmas)) != 0)) for g in guidance]
+    return {'main': len(sigmas), 'guides': acts}
+
+
+def latents_of(run_config):
+    """The latents member that a run was trained with."""
+    settings = dict(run_config['latents'])
+    return latents.table.get(settings.pop('name'))(**settings)

@@ -1,0 +1,1 @@
+"""Foreign weights → our denoisers. Safe by construction: nothing foreign is executed."""

@@ -1,0 +1,27 @@
+"""Images → number. Each metric is a frozen dataclass: begin, update, finish.
+
+`score` runs several in one pass; `open_extractor` and `open_reference` give what they need.
+"""
+
+from autoguide_jax.metrics.features import open_extractor
+from autoguide_jax.metrics.frechet import frechet_distance
+from autoguide_jax.metrics.reference import open_reference
+from autoguide_jax.metrics.scoring import score
+from autoguide_jax.registry import Registry
+
+__all__ = ['frechet_distance', 'open_extractor', 'open_reference', 'score', 'table']
+
+table = Registry(
+    'metrics',
+    {
+        'class_accuracy': 'autoguide_jax.metrics.classes:ClassAccuracy',
+        'class_entropy': 'autoguide_jax.metrics.classes:ClassEntropy',
+        'class_variance': 'autoguide_jax.metrics.classes:ClassVariance',
+        'class_variance_ratio': 'autoguide_jax.metrics.classes:ClassVarianceRatio',
+        'coverage': 'autoguide_jax.metrics.manifold:Coverage',
+        'density': 'autoguide_jax.metrics.manifold:Density',
+        'frechet': 'autoguide_jax.metrics.frechet:Frechet',
+        'precision': 'autoguide_jax.metrics.manifold:Precision',
+        'recall': 'autoguide_jax.metrics.manifold:Recall',
+    },
+)

@@ -1,0 +1,167 @@
+"""Which networks, how combined: the settings of a guided denoiser, and the networks they name.
+
+    D = D_m + Σ_i (w_i(σ) − 1)·(D_m − D_i),  i ∈ {guide, uncond}           arXiv 2406.02507, Eq. 6
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from autoguide_jax import files, snapshots
+from autoguide_jax.generation import Call
+from autoguide_jax.guidance import Guidance, split_total
+
+
+@dataclass(frozen=True)
+class NetworkRef:
+    """One network: a run, a moment of its training, an EMA length.
+
+    Settings:
+      run: run directory; empty = not used
+      std: relative EMA length; lengths that were not tracked are reconstructed
+      nimg: images seen; 0 = the run's latest snapshot
+    """
+
+    run: str = ''
+    std: float = 0.10
+    nimg: int = 0
+
+
+@dataclass(frozen=True)
+class GuidanceSettings:
+    """How strongly, and at which noise levels, the guides act.
+
+    Settings:
+      weight: total guidance weight w; 1 = off
+      interval: noise levels (lo, hi] at which the guide acts
+      alpha: share of the guide in w − 1, the rest is the unconditional network's; −1 = decided by
+        which of the two is given (1 or 0), required when both are
+      uncond_interval: noise levels (lo, hi] at which the unconditional network acts
+    """
+
+    weight: float = 1.0
+    interval: tuple[float, ...] = (0.0, float('inf'))
+    alpha: float = -1.0
+    uncond_interval: tuple[float, ...] = (0.0, float('inf'))
+
+    def __post_init__(self):
+        for name in ('interval', 'uncond_interval'):
+            pair = getattr(self, name)
+            if len(pair) != 2 or not 0 <= pair[0] < pair[1]:
+                raise ValueError(f'{name} ({pair}) must be two noise levels, 0 ≤ lo < hi')
+        if self.alpha != -1 and not 0 <= self.alpha <= 1:
+            raise ValueError(f'alpha ({self.alpha}) must be in [0, 1], or −1 to leave it open')
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Main network, guides and how they are combined: D_m + Σ_i (w_i − 1)(D_m − D_i).
+
+    Settings:
+      main: the main network D_m
+      guide: a worse version of it with the same labels (autoguidance)
+      uncond: an unconditional network, or a labelled one that is told no label (CFG)
+      guidance: weight and noise levels
+    """
+
+    main: NetworkRef = field(default_factory=NetworkRef)
+    guide: NetworkRef = field(default_factory=NetworkRef)
+    uncond: NetworkRef = field(default_factory=NetworkRef)
+    guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
+
+    def __post_init__(self):
+        rule, both = self.guidance, bool(self.guide.run and self.uncond.run)
+        if both and rule.alpha == -1:
+            raise ValueError('guidance.alpha (-1) must be in [0, 1]: guide and uncond are given')
+        if rule.weight != 1 and not (self.guide.run or self.uncond.run):
+            raise ValueError(
+                f'guidance.weight ({rule.weight}) needs guide.run or uncond.run; 1 is off'
+            )
+        if not both and rule.alpha not in (-1, 1.0 if self.guide.run else 0.0):
+            raise ValueError(
+                f'guidance.alpha ({rule.alpha}) shares the weight between guide and uncond; '
+                'give both runs, or leave it out'
+            )
+
+    def rules(self):
+        """[(role, NetworkRef, Guidance)] of the guides that are used."""
+        rule = self.guidance
+        alpha = rule.alpha if rule.alpha != -1 else float(bool(self.guide.run))
+        w_c, w_u = split_total(rule.weight, alpha)
+        found = [
+            ('guide', self.guide, Guidance(w_c, rule.interval)),
+            ('uncond', self.uncond, Guidance(w_u, rule.uncond_interval)),
+        ]
+        if self.uncond.run and not self.guide.run and rule.uncond_interval == (0.0, float('inf')):
+            found[1] = ('uncond', self.uncond, Guidance(w_u, rule.interval))
+        return [item for item in found if item[1].run]
+
+
+class Networks:
+    """Loads each (run, std, nimg) once; a sweep asks for the same ones again and again."""
+
+    def __init__(self, keep=64):
+        self.keep, self.loaded = keep, {}
+
+    def get(self, ref, name='main'):
+        if not ref.run:
+            raise ValueError(f'{name}.run is empty: give the run directory of the network')
+        key = (str(ref.run), ref.std, ref.nimg)
+        if key not in self.loaded:
+            while len(self.loaded) >= self.keep:
+                self.loaded.pop(next(iter(self.loaded)))
+            self.loaded[key] = snapshots.load_network(ref.run, ref.std, ref.nimg or None)
+        return self.loaded[key]
+
+    def check(self, pair):
+        """Refuse what cannot be loaded or reconstructed, before any device work."""
+        for role, ref in [('main', pair.main), *((r, ref) for r, ref, _ in pair.rules())]:
+            if not ref.run:
+                raise ValueError(f'{role}.run is empty: give the run directory of the network')
+            snapshots.assess(ref.run, ref.std, ref.nimg or None)
+
+    def calls(self, pair):
+        """([Call of main and guides], [Guidance of the guides]) of a Pair, checked."""
+        calls, rules = [Call(self.get(pair.main))], []
+        for role, ref, rule in pair.rules():
+            calls.append(Call(self.get(ref, role), labelled=role != 'uncond'))
+            rules.append(rule)
+            check_pair(calls[0].network, calls[-1].network, role)
+        return calls, rules
+
+
+def check_pair(main, guide, role):
+    """Main and guide must live in one space: same images, same latents, same classes."""
+    for part, names in {'network': ('resolution', 'channels'), 'latents': ('name',)}.items():
+        for name in names:
+            a, b = main.config[part].get(name), guide.config[part].get(name)
+            if a != b:
+                raise ValueError(
+                    f'{role}.run ({guide.run}): {name} {b} differs from main.run ({main.run}): {a}'
+                )
+    a, b = (net.config['network'].get('label_dim', 0) for net in (main, guide))
+    if role == 'guide' and a != b:
+        raise ValueError(
+            f'guide.run ({guide.run}) has {b} classes, main.run ({main.run}) {a}: a guide solves '
+            'the same task. For classifier-free guidance give it as uncond.run'
+        )
+
+
+def identity(pair):
+    """What decides the numbers of a pair: the weights' sources, EMA lengths and guidance rule."""
+    rules = pair.rules()
+    refs = {'main': pair.main, **{role: ref for role, ref, _ in rules}}
+    networks = {}
+    for role, ref in refs.items():
+        report = snapshots.assess(ref.run, ref.std, ref.nimg or None)
+        networks[role] = {'sources': report.sources_hash, 'std': ref.std, 'nimg': report.nimg}
+    guidance = {role: [rule.weight, *rule.interval] for role, _, rule in rules}
+    return {'networks': networks, 'guidance': guidance}
+
+
+def setting_row(pair):
+    """The pair as the row of a table."""
+    used = lambda ref: dataclasses.asdict(ref) if ref.run else None
+    rule = pair.guidance
+    row = {'main': used(pair.main), 'guide': used(pair.guide), 'uncond': used(pair.uncond)}
+    row.update(weight=rule.weight, interval=list(rule.interval), alpha=rule.alpha)
+    return files.plain(row)

@@ -1,0 +1,82 @@
+"""The page of a study: tables, figures and samples in one HTML file, from the files alone.
+
+    python -m autoguide_jax report --workdir=runs/digits
+
+writes report.html and figures/ into the study directory. It reads study.json, results.jsonl, runs/
+and samples/, needs no device, and shows what there is of an unfinished study.
+"""
+
+import sys
+
+from autoguide_jax import files
+from autoguide_jax.report import curves, drawing, page, scores, strips, study, style, tables
+
+# name → (how to draw it, what it shows, how to read it)
+FIGURES = {
+    'weights': (
+        scores.weights,
+        'Distance against guidance weight, one panel per method',
+        'Score against guidance weight w; w = 1 is no guidance. The line is swept at the method’s '
+        'chosen EMA lengths on selection seeds; the small dots are the settings that its search '
+        'tried (those off the scale at the top edge); the marker is the chosen w on fresh seeds.',
+    ),
+    'ema': (
+        scores.ema_map,
+        'Distance over EMA lengths of main model and guide',
+        'Score over both EMA lengths at the chosen w, on selection seeds. The frame is the pair '
+        'that the search chose, bold the lowest cell. Darker, or brighter on a dark page, is '
+        'better.',
+    ),
+    'trade_off': (
+        scores.trade_off,
+        'Precision against recall of every method',
+        'Quality against variation, mean ± sd. Up and to the right is better; guidance that trades '
+        'variation for quality moves up and left.',
+    ),
+    'cost': (
+        scores.cost,
+        'Distance against computation per image',
+        'What the guide costs: floating-point operations per image, relative to the main network '
+        'alone. Down and to the left is better.',
+    ),
+    'search': (
+        curves.search,
+        'Best distance so far against evaluations spent in the search',
+        'The best score found so far; the dot is where an arm’s search ended. Wild first tries may '
+        'start above the frame.',
+    ),
+    'loss': (
+        curves.loss,
+        'Training loss against images seen, every run',
+        'Training loss of every network, as logged (thin) and smoothed. Networks with and without '
+        'labels solve different tasks: their losses are not a comparison.',
+    ),
+    'errors': (
+        curves.errors,
+        'Weighted denoising error against images seen by noise level',
+        'Denoising error with the weight of the loss, by noise level σ, for every run.',
+    ),
+}
+# For the README and for slides; the page shows these images itself.
+SHEETS = {'hero': strips.hero, 'samples': strips.samples}
+
+
+def main(workdir):
+    """Write report.html and figures/ into a study directory; return the table's rows.
+
+    Errors: ValueError if workdir is not a study.
+    """
+    found = study.read(workdir)
+    figures = {}
+    for name, (draw, alt, caption) in FIGURES.items():
+        if drawn := drawing.render(draw, found):
+            figures[name] = page.Drawn(drawn, alt, caption)
+    drawn = {name: figure.files for name, figure in figures.items()}
+    drawn |= {name: drawing.render(draw, found, (style.LIGHT,)) for name, draw in SHEETS.items()}
+    for name, kinds in drawn.items():
+        for suffix, content in kinds.items():
+            files.write_bytes(found.workdir / 'figures' / f'{name}{suffix}', content)
+    target = found.workdir / 'report.html'
+    files.write_text(target, page.build(found, figures))
+    print(f'wrote {target}', file=sys.stderr)
+    return tables.rows(found)

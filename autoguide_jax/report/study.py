@@ -1,0 +1,214 @@
+"""A study directory as the report sees it: arms, scored rows, training runs, samples."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from autoguide_jax import files
+from autoguide_jax.report.stats import METRICS, Stat, decimals, number
+
+REAL = 'real'
+ROLES = {
+    'baseline': ('none', 'unguided'),
+    'cfg': ('cfg',),
+    'autoguidance': ('autoguidance', 'auto', 'ag'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a study directory holds; parts that are not there yet are empty.
+
+    arms: name → {title, description, main, guide, uncond}; rows: scored settings, each once;
+    runs: name → (config, log); samples: arm → (images uint8 [k,h,w,c], labels int [k]).
+    """
+
+    workdir: Any
+    meta: dict
+    arms: dict[str, dict]
+    rows: list[dict]
+    runs: dict[str, tuple[dict, list[dict]]]
+    samples: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def metric_title(self):
+        return self.meta.get('metric_title') or METRICS['frechet'].title
+
+    def title(self, arm):
+        """Return the plain-word title of an arm."""
+        return 'Real images' if arm == REAL else self.arms[arm].get('title') or arm
+
+    def of(self, phase, arm=None):
+        """Return the rows of a phase, of one arm if it is given."""
+        return [r for r in self.rows if r['phase'] == phase and arm in (None, r['arm'])]
+
+    def value(self, row, key='frechet'):
+        """Return a metric of a row; None if it is missing, undefined or not finite.
+
+        Class variance that is stored as an absolute number is divided by that of real images.
+        """
+        found = row.get('metrics') or {}
+        for name in METRICS[key].names:
+            if (value := number(found.get(name))) is not None:
+                return value / self._real_variance if name == 'class_variance' else value
+        return None
+
+    @property
+    def _real_variance(self):
+        rows = [row.get('metrics') or {} for row in self.of('floor')]
+        found = [v for row in rows if (v := number(row.get('class_variance')))]
+        return sum(found) / len(found) if found else float('nan')
+
+    def stat(self, arm, key='frechet'):
+        """Return the Stat of an arm's final rows (of the floor's for 'real'), None without any."""
+        rows = self.of('floor') if arm == REAL else self.of('final', arm)
+        values = [self.value(row, key) for row in rows]
+        values = [v for v in values if v is not None and v == v]
+        return Stat(tuple(values)) if values else None
+
+    def places(self, key='frechet'):
+        """Return how many decimals a metric is shown with, everywhere on the page."""
+        return decimals([self.stat(arm, key) for arm in (*self.arms, REAL)])
+
+    def unguided(self, arm):
+        """Return the arm without guidance that has the main network of arm, None without one."""
+        for other, about in self.arms.items():
+            guided = about.get('guide') or about.get('uncond')
+            if about.get('main') == self.arms[arm].get('main') and not guided:
+                return other
+        return None
+
+    def chosen(self, arm):
+        """Return the setting that an arm was scored with in the end, {} if it was not yet."""
+        rows = self.of('final', arm)
+        return rows[0].get('setting') or {} if rows else {}
+
+    def cost(self, arm):
+        """Return FLOPs per image relative to the unguided main network, or None."""
+        rows = self.of('final', arm)
+        return number((rows[0].get('cost') or {}).get('relative')) if rows else None
+
+    def role(self, name):
+        """Return the arm that plays 'baseline', 'cfg' or 'autoguidance', None if there is none."""
+        for arm in ROLES[name]:
+            if arm in self.arms:
+                return arm
+        guided = {
+            arm: (bool(a.get('guide')), bool(a.get('uncond'))) for arm, a in self.arms.items()
+        }
+        wanted = {
+            'baseline': (False, False),
+            'cfg': (False, True),
+            'autoguidance': (True, False),
+        }[name]
+        return next((arm for arm, has in guided.items() if has == wanted), None)
+
+    def groups(self):
+        """Return main run → its arms, in order of display."""
+        found = {}
+        for arm, about in self.arms.items():
+            found.setdefault(about.get('main') or '', []).append(arm)
+        return found
+
+
+def weight_of(row):
+    """Return the guidance weight of a row, 1 where there is none."""
+    weight = number((row.get('setting') or {}).get('weight'))
+    return 1.0 if weight is None else weight
+
+
+def std_of(setting, who):
+    """Return the EMA length of 'main', 'guide' or 'uncond' in a setting, None if it has none."""
+    return number((setting.get(who) or {}).get('std'))
+
+
+def read(workdir):
+    """Return the Study in a folder. Errors: ValueError if the folder does not hold one."""
+    workdir = files.path(workdir)
+    if not (workdir / 'study.json').exists():
+        raise ValueError(
+            f'--workdir ({workdir}) is not a study: it has no study.json. '
+            'Give the --workdir of python -m autoguide_jax study.'
+        )
+    meta = files.read_json(workdir / 'study.json')
+    arms = meta.get('arms') if isinstance(meta, dict) else None
+    if (
+        not isinstance(arms, dict)
+        or not arms
+        or not all(isinstance(a, dict) for a in arms.values())
+    ):
+        raise ValueError(f'{workdir}/study.json names no arms: it is not the file of a study')
+    rows = _rows(workdir / 'results.jsonl', arms)
+    return Study(workdir, meta, arms, rows, _runs(workdir, arms), _samples(workdir, arms))
+
+
+def _rows(file, arms):
+    """Read the scored rows; the last one counts where a setting was scored twice."""
+    found = {}
+    for number_, row in enumerate(files.read_jsonl(file), 1):
+        if not {'phase', 'arm'} <= row.keys():
+            raise ValueError(f'{file}, row {number_}: has no phase or no arm, so it is no score')
+        if row['arm'] in arms or row['arm'] == REAL:
+            found[row['phase'], row['arm'], row.get('key', number_)] = row
+    return list(found.values())
+
+
+def _runs(workdir, arms):
+    """Read the training runs: main networks first, then guides, as the arms name them."""
+    found = {}
+    named = [a.get(who) for who in ('main', 'uncond', 'guide') for a in arms.values()]
+    there = files.names(workdir / 'runs')
+    for name in dict.fromkeys([run for run in named if run in there] + there):
+        folder = workdir / 'runs' / name
+        if (folder / 'config.json').exists():
+            config = files.read_json(folder / 'config.json')
+            found[name] = config, files.read_jsonl(folder / 'metrics.jsonl')
+    return found
+
+
+def _samples(workdir, arms):
+    found = {}
+    for arm in arms:
+        file = workdir / 'samples' / f'{arm}.npz'
+        if not file.exists():
+            continue
+        with files.open_npz(file) as arrays:
+            if 'images' not in arrays:
+                raise ValueError(f'{file} holds no array images: it is not a sample file')
+            images = arrays['images']
+            labels = arrays['labels'] if 'labels' in arrays else np.full(len(images), -1)
+        if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(labels):
+            raise ValueError(
+                f'{file}: images are {images.dtype} {list(images.shape)} with {len(labels)} '
+                'labels; they must be uint8 [k, height, width, channels] with one label each'
+            )
+        found[arm] = images, labels
+    return found
+
+
+def missing(study):
+    """Return what a finished study would have and this one has not, as short sentences."""
+    final, searched = study.of('final'), study.of('search')
+    blocks = len((study.meta.get('final') or {}).get('seed_blocks') or [])
+    counts = {arm: sum(row['arm'] == arm for row in final) for arm in study.arms}
+    unscored = [arm for arm, count in counts.items() if not count]
+    partly = [arm for arm, count in counts.items() if 0 < count < blocks]
+    needed = {a.get(who) for a in study.arms.values() for who in ('main', 'guide', 'uncond')}
+    untrained = sorted(run for run in needed if run and run not in study.runs)
+    unsampled = [arm for arm in study.arms if arm not in study.samples]
+
+    def named(arms):
+        return 'every arm' if len(arms) == len(study.arms) else ', '.join(map(study.title, arms))
+
+    notes = [
+        untrained and f'training runs not started: {", ".join(untrained)}',
+        not searched and 'the search for settings',
+        unscored and f'final scores of {named(unscored)}',
+        partly and f'some of the {blocks} seed blocks of {named(partly)}',
+        unsampled and f'sample images of {named(unsampled)}',
+        not study.of('curve') and 'the score against guidance weight',
+        not study.of('heatmap') and 'the map over EMA lengths',
+        not study.of('floor') and 'the score of real images (floor)',
+    ]
+    return [note for note in notes if note]

@@ -1,0 +1,217 @@
+"""The tables of the page: quality and variation, settings and cost, search."""
+
+import html
+import math
+
+from autoguide_jax.report.curves import traces
+from autoguide_jax.report.drawing import plain_number
+from autoguide_jax.report.stats import METRICS, marks
+from autoguide_jax.report.study import REAL, std_of
+from autoguide_jax.report.words import mean_and_sd, plus_minus, text_of, times
+
+esc = html.escape
+DASH = '<td>–</td>'
+
+
+def quality(study):
+    """The main table: every metric as mean ± sd, best and ties marked among equal main networks."""
+    arms = [*study.arms, REAL]
+    stats = {key: {arm: study.stat(arm, key) for arm in arms} for key in METRICS}
+    shown = [key for key in METRICS if any(stats[key].values())]
+    heads = ''.join(_metric_head(study, key) for key in shown)
+    head = f'<tr><th>Method</th>{heads}</tr>'
+    body, groups = [], study.groups()
+    for main, members in groups.items():
+        if len(groups) > 1:
+            span = len(shown) + 3
+            body.append(
+                f'<tr class="group"><th colspan="{span}">Main network: {esc(main)}</th></tr>'
+            )
+        marked = {key: marks(METRICS[key], {a: stats[key][a] for a in members}) for key in shown}
+        body += [_quality_row(study, arm, shown, stats, marked) for arm in members]
+    if study.of('floor'):
+        body.append(_quality_row(study, REAL, shown, stats, {}))
+    return _table(head, body)
+
+
+def _metric_head(study, key):
+    metric = METRICS[key]
+    title = study.metric_title if key == 'frechet' else metric.title
+    cell = f'<th title="{esc(metric.meaning)}">{esc(title)}&nbsp;{metric.arrow()}</th>'
+    if key != 'frechet':
+        return cell
+    return f'{cell}<th>best of n</th><th class="text" aria-label="range"></th>'
+
+
+def _quality_row(study, arm, shown, stats, marked):
+    cells = []
+    for key in shown:
+        stat, places = stats[key][arm], study.places(key)
+        mark = marked.get(key, {}).get(arm, '')
+        cells.append(_stat_cell(stat, places, mark))
+        if key == 'frechet':
+            cells += _best_and_range(study, arm, stat, stats[key], places)
+    kind = ' class="real"' if arm == REAL else ''
+    return f'<tr{kind} data-arm="{esc(arm)}">{_name(study, arm, stats)}{"".join(cells)}</tr>'
+
+
+def _stat_cell(stat, places, mark):
+    if stat is None:
+        return DASH
+    mean, sd = mean_and_sd(stat, places)
+    spread = f' <small>± {sd}</small>' if sd else ''
+    return f'<td class="two {mark}" data-mean="{stat.mean!r}">{mean}{spread}</td>'
+
+
+def _best_and_range(study, arm, stat, stats, places):
+    if stat is None:
+        return [DASH, '<td></td>']
+    best = stat.best(METRICS['frechet'])
+    return [
+        f'<td class="two" data-best="{best!r}">{text_of(best, places)} '
+        f'<small>of {stat.n}</small></td>',
+        f'<td class="text">{_range(stat, stats, colour_of(study, arm))}</td>',
+    ]
+
+
+def colour_of(study, arm):
+    """Return the CSS colour of an arm."""
+    return 'var(--muted)' if arm == REAL else f'var(--c{list(study.arms).index(arm)})'
+
+
+def _range(stat, stats, colour):
+    """Draw mean ± sd and the single values on the scale of the whole column."""
+    values = [v for s in stats.values() if s for v in s.values]
+    low, high = min([0.0, *values]), max(values)
+
+    def place(value):
+        return 5 + 140 * (value - low) / ((high - low) or 1)
+
+    dots = ''.join(
+        f'<circle cx="{place(v):.1f}" cy="10" r="2" fill="{colour}" opacity=".5"/>'
+        for v in stat.values
+    )
+    sd = stat.sd or 0
+    return (
+        '<svg class="range" viewBox="0 0 150 20" role="img" aria-hidden="true">'
+        '<line x1="5" x2="145" y1="10" y2="10" stroke="var(--line)"/>'
+        f'<line x1="{max(place(stat.mean - sd), 0):.1f}" x2="{place(stat.mean + sd):.1f}" y1="10" '
+        f'y2="10" stroke="{colour}" stroke-width="3" opacity=".55"/>{dots}'
+        f'<circle cx="{place(stat.mean):.1f}" cy="10" r="4.5" fill="{colour}"/></svg>'
+    )
+
+
+def _name(study, arm, stats):
+    colour = colour_of(study, arm)
+    if arm == REAL:
+        about = 'the floor: real images, scored like samples'
+    else:
+        about = study.arms[arm].get('description') or ''
+    if stats['frechet'][arm] is None:
+        about = f'{about} (not scored yet)'.strip()
+    return (
+        f'<th scope="row"><span class="dot" style="background:{colour}"></span>'
+        f'{esc(study.title(arm))}<small>{esc(about)}</small></th>'
+    )
+
+
+def settings(study):
+    """The second table: what the search chose for each arm, and what an image costs with it."""
+    names = ('w', 'EMA, main', 'EMA, guide', 'interval of σ', 'calls per image', 'computation')
+    heads = ''.join(f'<th>{name}</th>' for name in (*names, 'seconds per 1000 images'))
+    body = [_settings_row(study, arm) for arm in study.arms]
+    return _table(f'<tr><th>Method</th>{heads}</tr>', body)
+
+
+def _settings_row(study, arm):
+    setting, rows = study.chosen(arm), study.of('final', arm)
+    guided = any(setting.get(who) for who in ('guide', 'uncond'))
+    guide = std_of(setting, 'guide')
+    guide = std_of(setting, 'uncond') if guide is None else guide
+    cells = [
+        _plain(setting.get('weight')) if guided else DASH,
+        _plain(std_of(setting, 'main')),
+        _plain(guide),
+        _cell(_interval(setting.get('interval')) if guided else None),
+        _cell(_calls(rows)),
+        _cell(times(study.cost(arm)) if study.cost(arm) else None),
+        _cell(_seconds(rows)),
+    ]
+    colour = colour_of(study, arm)
+    name = f'<span class="dot" style="background:{colour}"></span>{esc(study.title(arm))}'
+    return f'<tr data-arm="{esc(arm)}"><th scope="row">{name}</th>{"".join(cells)}</tr>'
+
+
+def _cell(text):
+    return DASH if text is None else f'<td>{text}</td>'
+
+
+def _plain(value):
+    return DASH if value is None else f'<td>{plain_number(float(value))}</td>'
+
+
+def _interval(interval):
+    if not interval:
+        return None
+    low, high = (float(v) for v in interval)
+    if low <= 0 and math.isinf(high):
+        return 'all'
+    return f'({plain_number(low)}, {"∞" if math.isinf(high) else plain_number(high)}]'
+
+
+def _calls(rows):
+    nfe = (rows[0].get('nfe') or {}) if rows else {}
+    if nfe.get('main') is None:
+        return None
+    guide = nfe.get('guide') or 0
+    return plain_number(nfe['main']) + (f' <small>+ {plain_number(guide)}</small>' if guide else '')
+
+
+def _seconds(rows):
+    timed = [(r['seconds'], r['images']) for r in rows if r.get('seconds') and r.get('images')]
+    if not timed:
+        return None
+    return f'{1000 * sum(s for s, _ in timed) / sum(n for _, n in timed):.2f}'
+
+
+def search(study):
+    """How many evaluations each arm had, the best they found, and what fresh seeds made of it."""
+    best = traces(study)
+    places = study.places()
+    heads = ('evaluations', 'best on selection seeds', 'mean on fresh seeds', 'difference')
+    body = []
+    for arm, trace in best.items():
+        stat, found = study.stat(arm), float(trace[-1])
+        sign = '+' if stat and stat.mean >= found else ''
+        texts = [
+            str(len(trace)),
+            text_of(found, places) if math.isfinite(found) else None,
+            plus_minus(stat, places) if stat else None,
+            sign + text_of(stat.mean - found, places) if stat and math.isfinite(found) else None,
+        ]
+        dot = f'<span class="dot" style="background:{colour_of(study, arm)}"></span>'
+        name = f'<th scope="row">{dot}{esc(study.title(arm))}</th>'
+        body.append(f'<tr data-arm="{esc(arm)}">{name}{"".join(map(_cell, texts))}</tr>')
+    return _table(f'<tr><th>Method</th>{"".join(f"<th>{h}</th>" for h in heads)}</tr>', body)
+
+
+def _table(head, body):
+    return (
+        f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>'
+        '</div>'
+    )
+
+
+def rows(study):
+    """Return the main table as rows of numbers, for a terminal."""
+    found = []
+    for arm in (*study.arms, REAL):
+        stat = study.stat(arm)
+        row = {'arm': arm, 'distance': stat and stat.mean, 'sd': stat and stat.sd}
+        row |= {'best': stat and stat.best(METRICS['frechet']), 'n': stat.n if stat else 0}
+        for key in list(METRICS)[1:]:
+            other = study.stat(arm, key)
+            row[key] = other and other.mean
+        cost = None if arm == REAL else study.cost(arm)
+        found.append(row | {'computation': cost})
+    return found

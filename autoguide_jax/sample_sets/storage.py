@@ -1,0 +1,183 @@
+"""How a sample set lies on disk: PNG and npz files, and the records of what is there."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import io
+import itertools
+import math
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from autoguide_jax import files
+
+FORMATS = ('png', 'npz')
+MANIFEST, INDEX, NPZ, GRID, PARTS = (
+    'manifest.json',
+    'labels.npz',
+    'samples.npz',
+    'grid.png',
+    'parts',
+)
+THREADS = 16
+GRID_SIDE = 8
+GRID_CELL_PIXELS = 32
+
+
+def encode_png(image: UInt8[np.ndarray, 'h w c']) -> bytes:
+    """Return an image with 1 or 3 channels as PNG; equal pixels give equal bytes."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, 'png')
+    return buffer.getvalue()
+
+
+def decode_png(data: bytes) -> UInt8[np.ndarray, 'h w c']:
+    """Return the pixels of a grey or RGB PNG. Errors: OSError if it is none."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def png_name(seed: int) -> str:
+    """Return where a sample set keeps the PNG of a seed."""
+    return f'images/{seed // 1000:06d}/{seed:09d}.png'
+
+
+def pack(seeds) -> list[list[int]]:
+    """Return ascending seeds as [[first, count], …], as manifests hold them."""
+    seeds = np.asarray(seeds, np.int64)
+    runs = np.split(seeds, np.flatnonzero(np.diff(seeds) != 1) + 1)
+    return [[int(run[0]), len(run)] for run in runs if len(run)]
+
+
+def unpack(ranges) -> Int[np.ndarray, ' n']:
+    """Return the seeds of [[first, count], …]."""
+    runs = [np.arange(first, first + count) for first, count in ranges]
+    return np.concatenate([np.zeros(0, np.int64), *runs])
+
+
+def digest(image) -> UInt8[np.ndarray, ' 32']:
+    """Return the sha256 of an image's pixels."""
+    return np.frombuffer(hashlib.sha256(np.ascontiguousarray(image)).digest(), np.uint8)
+
+
+def parallel(fn, items: Iterable) -> list:
+    """Return [fn(item) for item in items], in threads: encoding and files release the lock."""
+    with concurrent.futures.ThreadPoolExecutor(THREADS, 'images') as pool:
+        return list(pool.map(fn, items))
+
+
+@contextlib.contextmanager
+def open_npz_images(p: Any, name: str = 'arr_0') -> Iterator[tuple[tuple, Iterator[np.ndarray]]]:
+    """Yield (shape [n, h, w, c], iterator over single images) of one array of an npz, streamed.
+
+    Errors: ValueError if it is not a C-ordered uint8 array of four axes, or is cut short.
+    """
+    with contextlib.ExitStack() as stack:
+        archive = stack.enter_context(
+            zipfile.ZipFile(stack.enter_context(files.path(p).open('rb')))
+        )
+        stream = stack.enter_context(archive.open(f'{name}.npy'))
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f'{p}: {name} has NPY version {version}; 1.0 and 2.0 are known')
+        shape, fortran, dtype = getattr(np.lib.format, f'read_array_header_{version[0]}_0')(stream)
+        if dtype != np.uint8 or len(shape) != 4 or fortran:
+            raise ValueError(f'{p}: {name} is {dtype} {shape}; images are uint8 [n, h, w, c]')
+
+        def images():
+            size = math.prod(shape[1:])
+            for _ in range(shape[0]):
+                if len(data := stream.read(size)) < size:
+                    raise ValueError(f'{p}: {name} is cut short')
+                yield np.frombuffer(data, np.uint8).reshape(shape[1:])
+
+        yield shape, images()
+
+
+def save_npz_images(p: Any, seeds, labels, shape: tuple, images: Iterable[np.ndarray]) -> None:
+    """Write arr_0, arr_1 (if any image has a label) and seeds, image by image, atomically.
+
+    Sets larger than memory are possible, and equal sets give equal bytes. shape: (h, w, c).
+    """
+    header = {'descr': '|u1', 'fortran_order': False, 'shape': (len(seeds), *map(int, shape))}
+    arrays = {'arr_0': None, 'arr_1': labels, 'seeds': seeds}
+    if not (labels >= 0).any():
+        del arrays['arr_1']
+    with files.writing(p) as file, zipfile.ZipFile(file, 'w', allowZip64=True) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f'{name}.npy', date_time=(1980, 1, 1, 0, 0, 0))
+            with archive.open(member, 'w', force_zip64=True) as stream:
+                if array is not None:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+                    continue
+                np.lib.format.write_array_header_1_0(stream, header)
+                for image in images:
+                    stream.write(image.tobytes())
+
+
+class Records:
+    """Seeds (ascending), labels and pixel digests of a set that are recorded on disk."""
+
+    def __init__(self, folder):
+        self.parts = [folder / PARTS / name for name in files.names(folder / PARTS, '.npz')]
+        index = folder / INDEX
+        empty = np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, 32), np.uint8)
+        tables = parallel(self._read, [index] * index.exists() + self.parts)
+        seeds, labels, digests = (np.concatenate(column) for column in zip(empty, *tables))
+        # Of a seed that was written twice the later part counts.
+        self.seeds, last = np.unique(seeds[::-1], return_index=True)
+        self.labels, self.digests = labels[::-1][last], digests[::-1][last]
+
+    @staticmethod
+    def _read(file):
+        with files.open_npz(file) as z:
+            return z['seeds'], z['labels'], z['digests']
+
+    def select(self, seeds):
+        """Return (labels, digests) of seeds, all of which must be recorded."""
+        rows = np.searchsorted(self.seeds, seeds)
+        return self.labels[rows], self.digests[rows]
+
+
+def read_array(file, name: str) -> np.ndarray:
+    """Return one array of an npz."""
+    with files.open_npz(file) as z:
+        return z[name]
+
+
+def present(folder, manifest: dict, records: Records) -> Int[np.ndarray, ' n']:
+    """Return the seeds, ascending, that are recorded and whose image is there in every format."""
+    seeds = np.intersect1d(unpack(manifest['seeds']), records.seeds)
+    if 'png' in manifest['formats']:
+        tops = [folder / 'images' / f'{k:06d}' for k in np.unique(seeds // 1000)]
+        found = itertools.chain(*parallel(lambda top: files.names(top, '.png'), tops))
+        stems = [int(name[:-4]) for name in found if name[:-4].isdigit()]
+        seeds = np.intersect1d(seeds, np.array(stems, np.int64))
+    if 'npz' in manifest['formats']:
+        held = [p for p in (*records.parts, folder / NPZ) if p.exists()]
+        tables = parallel(lambda p: read_array(p, 'seeds'), held)
+        seeds = np.intersect1d(seeds, np.concatenate([np.zeros(0, np.int64), *tables]))
+    return seeds
+
+
+def make_grid(images: UInt8[np.ndarray, 'n h w c']) -> UInt8[np.ndarray, 'H W c']:
+    """Return up to 64 images as one picture, small ones enlarged by a whole factor."""
+    n, h, w, c = images.shape
+    columns = min(GRID_SIDE, math.ceil(math.sqrt(n)))
+    rows = math.ceil(n / columns)
+    cells = np.zeros((rows * columns, h, w, c), np.uint8)
+    cells[:n] = images
+    zoom = max(1, math.ceil(GRID_CELL_PIXELS / max(h, w)))
+    cells = np.pad(cells.repeat(zoom, 1).repeat(zoom, 2), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    h, w = cells.shape[1:3]
+    tiled = cells.reshape(rows, columns, h, w, c).swapaxes(1, 2)
+    return tiled.reshape(rows * h, columns * w, c)

@@ -1,0 +1,102 @@
+"""Draw, score and record one setting; rows that are finished are never redone.
+
+Nothing is written but the table: images go from the sampler to the metrics in memory.
+"""
+
+import time
+
+import jax
+
+from autoguide_jax import config, files, mesh, pairs, stop
+from autoguide_jax.generation import calls_per_image, sample_labels
+
+
+class Scorer:
+    """Scores pairs with one sampler and one evaluator into a results.jsonl.
+
+    evaluator: has score(batches) → {metric: value} and identity, what decides its numbers.
+    programs: generation.Programs; networks: pairs.Networks.
+    """
+
+    def __init__(self, networks, programs, evaluator, file, sampler):
+        self.networks, self.programs, self.evaluator = networks, programs, evaluator
+        self.file, self.sampler = files.path(file), config.to_dict(sampler)
+        rows = files.read_jsonl(self.file) if self.file.exists() else []
+        self.rows = {row['key']: row for row in rows}
+        self.measured = {row['measurement']: row for row in rows}
+        self.flops, self.drawn = {}, 0
+
+    def score(self, pair, first_seed, count, **tags):
+        """The row of this pair on seeds first_seed … first_seed + count − 1.
+
+        tags (phase, arm, …) are part of the row and of its key, not of the measurement: a setting
+        that two phases ask for is drawn once.
+        """
+        measurement = files.content_hash(
+            {
+                **pairs.identity(pair),
+                'sampler': self.sampler,
+                'seeds': [first_seed, count],
+                'evaluator': self.evaluator.identity,
+            }
+        )
+        key = files.content_hash({'measurement': measurement, **tags})
+        if key in self.rows:
+            return self.rows[key]
+        known = self.measured.get(measurement) or self.measure(pair, first_seed, count)
+        row = {**known, 'measurement': measurement, 'key': key, **tags}
+        if mesh.is_main_process():
+            files.append_jsonl(self.file, row)
+        self.rows[key] = self.measured[measurement] = files.plain(row)
+        return self.rows[key]
+
+    def measure(self, pair, first_seed, count):
+        """Draw and score, without the table."""
+        calls, rules = self.networks.calls(pair)
+        seeds = list(range(first_seed, first_seed + count))
+        labels = sample_labels(seeds, calls[0].network.config['network'].get('label_dim', 0))
+        self.compile(calls, rules, seeds, labels)
+        start = time.monotonic()
+        values = self.evaluator.score(self.batches(calls, rules, seeds, labels))
+        self.drawn += count
+        per_image = calls_per_image(self.programs.sampler, rules)
+        flops = [self.flops_of(call.network) for call in calls]
+        main = per_image['main'] * flops[0]
+        guides = sum(n * f for n, f in zip(per_image['guides'], flops[1:]))
+        return {
+            'setting': pairs.setting_row(pair),
+            'seeds': [first_seed, count],
+            'metrics': values,
+            'nfe': {'main': per_image['main'], 'guide': sum(per_image['guides'])},
+            'cost': {'relative': (main + guides) / main},
+            'seconds': time.monotonic() - start,
+            'images': count,
+        }
+
+    def compile(self, calls, rules, seeds, labels):
+        """Outside the clock; a no-op after the first setting of an architecture."""
+        key = tuple(call.architecture() for call in calls)
+        if key not in self.programs.compiled:
+            self.programs.images(calls, rules, seeds[:1], labels[:1])
+
+    def batches(self, calls, rules, seeds, labels):
+        """(images, labels or None) in batches, stopping cleanly in between."""
+        size = self.programs.batch_size
+        labelled = bool((labels >= 0).any())
+        for i in range(0, len(seeds), size):
+            stop.check('sampling', saved=f'finished rows in {self.file}')
+            part = slice(i, i + size)
+            images = self.programs.images(calls, rules, seeds[part], labels[part])
+            yield images, labels[part] if labelled else None
+
+    def flops_of(self, network):
+        """FLOPs of one evaluation of one image, as XLA counts them before optimisation."""
+        name = files.content_hash(network.config['network'])
+        if name not in self.flops:
+            net = network.config['network']
+            x = jax.ShapeDtypeStruct((1, net['resolution'], net['resolution'], net['channels']), 'f4')
+            spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), network.variables)
+            scalar, label = jax.ShapeDtypeStruct((), 'f4'), jax.ShapeDtypeStruct((1,), 'i4')
+            cost = jax.jit(network.denoiser.apply).lower(spec, x, scalar, label).cost_analysis()
+            self.flops[name] = float(cost['flops'])
+        return self.flops[name]

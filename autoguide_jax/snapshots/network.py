@@ -1,0 +1,104 @@
+"""A network = (run directory, nimg, std), ready to call: main and guides are loaded alike."""
+
+import collections
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from autoguide_jax import config as settings
+from autoguide_jax import files, schema
+from autoguide_jax.denoiser import Denoiser
+from autoguide_jax.registry import suggest
+from autoguide_jax.snapshots import archive, posthoc
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One (run, nimg, std): apply(variables, x, sigma, labels) → x0, and where it comes from.
+
+    config: the run's resolved config.json. content_hash: sha256 of the float32 variables; that of
+    the snapshot itself if it was tracked and stored in float32.
+    """
+
+    denoiser: Denoiser
+    variables: dict
+    config: dict
+    run: str
+    nimg: int
+    std: float
+    content_hash: str
+    report: posthoc.Report
+
+    @property
+    def apply(self) -> Callable:
+        return self.denoiser.apply
+
+    @property
+    def fit_error(self) -> float:
+        return self.report.fit_error
+
+    @property
+    def noise_gain(self) -> float:
+        return self.report.noise_gain
+
+
+@dataclasses.dataclass(frozen=True)
+class _Record:
+    """What of a run's config.json makes its network.
+
+    Settings:
+      network: the backbone with every setting, inferred ones too
+    """
+
+    network: settings.Part = settings.part('autoguide_jax.backbones:table')
+
+
+def build_denoiser(config: dict) -> Denoiser:
+    """Return the Denoiser of a run from its resolved config.json.
+
+    config['network']: {'name': …, settings}; config['denoiser']: {'sigma_data': …}, may be absent.
+    Errors: ValueError naming the setting, if it is unknown or missing.
+    """
+    record = settings.parse(_Record, {'network': config.get('network', {})})
+    given = config.get('denoiser', {})
+    known = [f for f in schema.component_fields(Denoiser) if f != 'backbone']
+    for name in given:
+        if name not in known:
+            raise ValueError(f'config.denoiser.{name}: unknown setting.{suggest(name, known)}')
+    return Denoiser(settings.build(record.network), **given)
+
+
+def load_network(
+    run_dir,
+    std: float,
+    nimg: int | None = None,
+    max_fit_error: float = posthoc.MAX_FIT_ERROR,
+    place: Callable[[Any], Any] = jax.device_put,
+) -> Network:
+    """Return the network of a run directory at EMA length std and nimg images (None: the latest).
+
+    A tracked EMA is read as it is, any other is reconstructed from all snapshots up to nimg, or
+    read from RUN/posthoc if it was stored there from the same snapshots.
+    place: puts the variables (nested dict of numpy arrays) on devices.
+    Errors: ValueError for a nimg without snapshot (the nearest are named), or a std that the
+    snapshots cannot give within max_fit_error (what they can is named); FileNotFoundError.
+    """
+    run = files.path(run_dir)
+    config = files.read_json(run / 'config.json')
+    denoiser = build_denoiser(config)
+    leaves, report = posthoc.read(run, std, nimg, max_fit_error)
+    digest = archive.Digest()
+    collections.deque(digest(leaves.items()), maxlen=0)
+    variables = {'params': {}, 'buffers': {}} | archive.unflatten(leaves)
+    return Network(
+        denoiser=denoiser,
+        variables=place(variables),
+        config=config,
+        run=str(run),
+        nimg=report.nimg,
+        std=report.std,
+        content_hash=digest.hex(),
+        report=report,
+    )

@@ -1,0 +1,112 @@
+"""Clean exits: SIGTERM and Ctrl-C become a request that loops look at between two pieces of work.
+
+Under `watch()` the first signal only sets a flag. A loop asks `requested()`, saves, and calls
+`check(doing, saved)`, which raises `Stopped`. Python runs signal handlers between two bytecodes of
+the main thread, so minutes of compilation inside XLA would hide the signal: `interruptible(fn)`
+runs such work in a daemon thread. A second Ctrl-C kills at once.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+
+_WATCHED = (signal.SIGTERM, signal.SIGINT)
+_POLL_SECONDS = 0.05
+
+
+class _State:
+    """What the handlers of this process know: whether they are installed, and the first signal."""
+
+    watching = False
+    signum = None
+
+
+class Stopped(Exception):
+    """A signal asked this process to end while it was doing something.
+
+    doing: what was interrupted; saved: what is newly safe on disk, or ''; signum: the signal.
+    """
+
+    def __init__(self, doing, saved='', signum=signal.SIGTERM):
+        self.doing, self.saved, self.signum = doing, saved, int(signum)
+        note = f'; saved {saved}' if saved else ''
+        super().__init__(f'stopped by {signal.Signals(signum).name} while {doing}{note}')
+
+
+def _receive(signum, frame):
+    if _State.signum is None:
+        _State.signum = signum
+        name = signal.Signals(signum).name
+        # os.write: a handler may interrupt a print, and buffered streams are not re-entrant.
+        os.write(2, f'\n{name}: stopping at the next safe point; Ctrl-C kills at once\n'.encode())
+    elif signum == signal.SIGINT:
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+
+@contextlib.contextmanager
+def watch():
+    """Turn SIGTERM and SIGINT into requests inside this context; for the main thread only."""
+    if _State.watching:
+        yield
+        return
+    before = {signum: signal.signal(signum, _receive) for signum in _WATCHED}
+    _State.watching, _State.signum = True, None
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        _State.watching, _State.signum = False, None
+
+
+def requested():
+    """Return the name of the signal that asked this process to stop ('SIGTERM'), or None."""
+    return None if _State.signum is None else signal.Signals(_State.signum).name
+
+
+def check(doing, saved=''):
+    """Raise Stopped if a stop was requested; `doing` and `saved` complete its message."""
+    if _State.signum is not None:
+        raise Stopped(doing, saved, _State.signum)
+
+
+class _Outcome:
+    """Keeps what the body of a with statement returned or raised, and tells that it ended."""
+
+    def __init__(self):
+        self.done = threading.Event()
+        self.value = self.error = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.error = error
+        self.done.set()
+        return True
+
+
+def interruptible(fn, doing='compiling'):
+    """Return fn(), or raise Stopped within about 0.1 s of a signal even if fn sits in native code.
+
+    fn runs in a daemon thread that is abandoned when the process is asked to stop, so it must not
+    write files. JAX contexts are per thread: enter `jax.default_device` and the like inside fn.
+    What fn raises is raised here. Outside watch(), and in other threads, it simply calls fn.
+    """
+    if not _State.watching or threading.current_thread() is not threading.main_thread():
+        return fn()
+    check(doing)
+    outcome = _Outcome()
+
+    def work():
+        with outcome:
+            outcome.value = fn()
+
+    threading.Thread(target=work, name=f'interruptible {doing}', daemon=True).start()
+    while not outcome.done.wait(_POLL_SECONDS):
+        check(doing)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value

@@ -1,0 +1,373 @@
+"""Train, search, score: a comparison of guidance methods in which every arm is tuned equally.
+
+1. Train every run. 2. For each arm search (w, EMA_m, EMA_g, interval) with the same number of
+evaluations on the selection seeds. 3. Score the chosen setting of each arm on fresh seeds. Rows go
+to results.jsonl and are never redone; `report` makes the page from them.
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from autoguide_jax import config, files, provenance, search, stop, train
+from autoguide_jax.evaluate import Evaluator
+from autoguide_jax.generation import Programs, sample_labels
+from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
+from autoguide_jax.progress import Progress
+from autoguide_jax.scorer import Scorer
+from autoguide_jax.train_step import Settings as TrainSettings
+
+
+@dataclass(frozen=True)
+class ArmSettings:
+    """One method: which runs take part. What is searched follows from it.
+
+    Settings:
+      title: name in tables and figures
+      description: one sentence for the reader
+      main: run of the main network
+      guide: run of the guide; empty = none
+      guide_nimg: snapshot of the guide, images seen; 0 = its last
+      uncond: run of the unconditional network; empty = none
+      same_std: one EMA length for main network and guide
+      search_interval: whether the ends of the guidance interval are searched too
+    """
+
+    title: str
+    main: str
+    description: str = ''
+    guide: str = ''
+    guide_nimg: int = 0
+    uncond: str = ''
+    same_std: bool = False
+    search_interval: bool = False
+
+    def __post_init__(self):
+        if self.guide and self.uncond:
+            raise ValueError(f'guide ({self.guide}) and uncond ({self.uncond}): give one of them')
+
+
+@dataclass(frozen=True)
+class FinalSettings:
+    """The scores that count, on seeds that no search has seen.
+
+    Settings:
+      images: samples per repeat
+      repeats: fresh sets of seeds, each scored on its own
+      first_seed: seed of the first sample
+    """
+
+    images: int = 1000
+    repeats: int = 3
+    first_seed: int = 1_000_000
+
+    def __post_init__(self):
+        if self.repeats < 1 or self.images < 2:
+            raise ValueError(f'repeats ({self.repeats}) ≥ 1 and images ({self.images}) ≥ 2')
+
+
+@dataclass(frozen=True)
+class ExtraSettings:
+    """Scans around the chosen settings, for the figures.
+
+    Settings:
+      weights: guidance weights of the score-against-w curves; empty = none
+      heatmap_arm: arm whose EMA_m × EMA_g map is drawn; empty = none
+      heatmap_stds: EMA lengths of the map
+      grid: images per arm in the sample grid
+    """
+
+    weights: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0)
+    heatmap_arm: str = ''
+    heatmap_stds: tuple[float, ...] = (0.05, 0.10, 0.15, 0.20)
+    grid: int = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A study.
+
+    Settings:
+      title: heading of the report
+      runs: the trainings, by name; each in WORKDIR/runs/NAME
+      arms: the methods that are compared, by name, in the order of the report
+      search: how the settings of each arm are found
+      final: how the found settings are scored
+      extra: scans for the figures
+      sampler: the sampler
+      data: the real images to compare with, with their labels
+      features: the network whose features are compared
+      metrics: metrics to compute; the first is minimised by the search
+      batch_size: images per call of the sampler
+      stack: networks of equal architecture in one call: auto (measured), on, off
+    """
+
+    title: str
+    runs: dict[str, TrainSettings]
+    arms: dict[str, ArmSettings]
+    search: search.SearchSettings = field(default_factory=search.SearchSettings)
+    final: FinalSettings = field(default_factory=FinalSettings)
+    extra: ExtraSettings = field(default_factory=ExtraSettings)
+    sampler: config.Part = config.part('autoguide_jax.samplers:table', name='heun')
+    data: config.Part = config.part('autoguide_jax.data:table', name='digits')
+    features: config.Part = config.part('autoguide_jax.metrics.features:table', name='classifier')
+    metrics: tuple[str, ...] = ('frechet', 'precision', 'recall')
+    batch_size: int = 250
+    stack: str = 'auto'
+
+    def __post_init__(self):
+        for name, arm in self.arms.items():
+            for role in ('main', 'guide', 'uncond'):
+                run = getattr(arm, role)
+                if run and run not in self.runs:
+                    raise ValueError(
+                        f'arms.{name}.{role} ({run}) is not a run; known: {", ".join(self.runs)}'
+                    )
+        last = self.search.first_seed + self.search.images
+        first, final_last = self.final.first_seed, self.final.first_seed
+        final_last += self.final.images * self.final.repeats
+        if self.search.first_seed < final_last and first < last:
+            raise ValueError(
+                f'final.first_seed ({first}): its seeds must not overlap the search seeds '
+                f'{self.search.first_seed}–{last - 1}'
+            )
+        if self.extra.heatmap_arm and self.extra.heatmap_arm not in self.arms:
+            raise ValueError(f'extra.heatmap_arm ({self.extra.heatmap_arm}) is not an arm')
+
+
+class Study:
+    """One study in its folder."""
+
+    def __init__(self, settings, workdir):
+        self.settings, self.workdir = settings, files.path(workdir)
+        self.record = self.workdir / 'study.json'
+        old = files.read_json(self.record) if self.record.exists() else {}
+        self.seconds = dict(old.get('seconds', {}))
+        self.chosen = {}
+
+    def train(self):
+        """Train every run that is not finished."""
+        for name, run in self.settings.runs.items():
+            stop.check('training', saved=f'finished runs in {self.workdir}')
+            with self.clock(f'train {name}'):
+                train.main(run, self.workdir / 'runs' / name)
+
+    def open(self):
+        """Extractor, reference and sampler; the classifier is trained here, once."""
+        s = self.settings
+        with self.clock('features'):
+            self.evaluator = Evaluator(
+                config.build(s.data), s.features, s.metrics, self.workdir / 'features'
+            )
+        self.sampler = config.build(s.sampler)
+        self.programs = Programs(self.sampler, s.batch_size, s.stack)
+        table = self.workdir / 'results.jsonl'
+        self.scorer = Scorer(Networks(), self.programs, self.evaluator, table, s.sampler)
+
+    def pair(self, arm, main_std, guide_std=None, weight=1.0, lo=0.0, hi=float('inf')):
+        """The Pair of an arm at one point of its search space."""
+        run = lambda name: str(self.workdir / 'runs' / name) if name else ''
+        guide_std = main_std if guide_std is None else guide_std
+        return Pair(
+            main=NetworkRef(run(arm.main), main_std),
+            guide=NetworkRef(run(arm.guide), guide_std, arm.guide_nimg),
+            uncond=NetworkRef(run(arm.uncond), guide_std),
+            guidance=GuidanceSettings(weight, (lo, hi)),
+        )
+
+    def axes(self, arm):
+        """Names of what is searched for an arm."""
+        names = ['main_std']
+        if arm.guide or arm.uncond:
+            names += [] if arm.same_std else ['guide_std']
+            names += ['weight']
+        return names + (['lo', 'hi'] if arm.search_interval else [])
+
+    def search(self, bar):
+        """Find the setting of every arm; same budget, same seeds for all."""
+        s = self.settings.search
+        for name, arm in self.settings.arms.items():
+            trace = []
+
+            def objective(point, name=name, arm=arm, trace=trace):
+                pair = self.pair(arm, **point)
+                row = self.scorer.score(pair, s.first_seed, s.images, phase='search', arm=name)
+                trace.append((row['metrics'][self.settings.metrics[0]], point))
+                bar.update(s.images)
+                return trace[-1][0]
+
+            with self.clock('search'):
+                search.minimise(objective, self.axes(arm), s)
+            self.chosen[name] = min(trace, key=lambda item: item[0])[1]
+
+    def final(self, bar):
+        """Score the chosen settings on fresh seeds, one row per repeat."""
+        s = self.settings.final
+        for name, arm in self.settings.arms.items():
+            pair = self.pair(arm, **self.chosen[name])
+            with self.clock('final'):
+                for i in range(s.repeats):
+                    first = s.first_seed + i * s.images
+                    self.scorer.score(pair, first, s.images, phase='final', arm=name)
+                    bar.update(s.images)
+
+    def scans(self, bar):
+        """Score against w, and the map of EMA lengths, around the chosen settings."""
+        s, extra = self.settings.search, self.settings.extra
+        points = []
+        for name, arm in self.settings.arms.items():
+            if 'weight' in self.axes(arm):
+                for weight in extra.weights:
+                    points.append(('curve', name, {**self.chosen[name], 'weight': weight}))
+        if extra.heatmap_arm:
+            for a in extra.heatmap_stds:
+                for b in extra.heatmap_stds:
+                    point = {**self.chosen[extra.heatmap_arm], 'main_std': a, 'guide_std': b}
+                    points.append(('heatmap', extra.heatmap_arm, point))
+        with self.clock('scans'):
+            for phase, name, point in points:
+                pair = self.pair(self.settings.arms[name], **point)
+                self.scorer.score(pair, s.first_seed, s.images, phase=phase, arm=name)
+                bar.update(s.images)
+
+    def grids(self):
+        """The first images of the final seeds, same seeds and labels in every arm."""
+        count, first = self.settings.extra.grid, self.settings.final.first_seed
+        with self.clock('grids'):
+            for name, arm in self.settings.arms.items():
+                calls, rules = self.scorer.networks.calls(self.pair(arm, **self.chosen[name]))
+                classes = calls[0].network.config['network'].get('label_dim', 0)
+                seeds = np.arange(first, first + count)
+                labels = sample_labels(seeds, classes)
+                target = self.workdir / 'samples' / f'{name}.npz'
+                mark = files.content_hash([row['key'] for row in self.final_rows(name)])
+                if target.exists():
+                    with files.open_npz(target) as old:
+                        if str(old['final_rows']) == mark:
+                            continue
+                size = self.settings.batch_size
+                parts = [slice(i, i + size) for i in range(0, count, size)]
+                images = [self.programs.images(calls, rules, seeds[p], labels[p]) for p in parts]
+                arrays = {'images': np.concatenate(images), 'labels': labels, 'seeds': seeds}
+                files.save_npz(target, {**arrays, 'final_rows': np.array(mark)})
+
+    def floor(self):
+        """Real images scored like samples: what the metrics say of the truth at this count."""
+        s = self.settings.final
+        dataset = self.evaluator.dataset
+        count = min(s.images, dataset.num_images)
+        for i in range(s.repeats):
+            key = files.content_hash(
+                {'floor': i, 'count': count, 'evaluator': self.evaluator.identity}
+            )
+            if key in self.scorer.rows:
+                continue
+            chosen = np.random.default_rng(i).permutation(dataset.num_images)[:count]
+            start = time.monotonic()
+            batch = (dataset.images(chosen), None if dataset.labels is None else dataset.labels[chosen])
+            row = {
+                'key': key,
+                'measurement': key,
+                'phase': 'floor',
+                'arm': 'real',
+                'metrics': self.evaluator.score([batch]),
+                'images': count,
+                'seconds': time.monotonic() - start,
+            }
+            files.append_jsonl(self.scorer.file, row)
+            self.scorer.rows[key] = row
+
+    def final_rows(self, name):
+        """The rows of an arm's chosen setting on fresh seeds."""
+        s, pair = self.settings.final, self.pair(self.settings.arms[name], **self.chosen[name])
+        score = lambda i: self.scorer.score(
+            pair, s.first_seed + i * s.images, s.images, phase='final', arm=name
+        )
+        return [score(i) for i in range(s.repeats)]
+
+    def clock(self, phase):
+        """Adds the time inside the with block to this phase."""
+        return _Clock(self.seconds, phase)
+
+    def write(self):
+        """study.json: what the report needs besides the rows."""
+        s = self.settings
+        arms = {name: dataclasses.asdict(arm) for name, arm in s.arms.items()}
+        for name, arm in arms.items():
+            arm['chosen'] = self.chosen.get(name)
+            arm['searched'] = self.axes(s.arms[name])
+        final = [[s.final.first_seed + i * s.final.images, s.final.images] for i in range(s.final.repeats)]
+        record = {
+            'title': s.title,
+            'command': f'python -m autoguide_jax study --workdir={self.workdir}',
+            'sampler': config.to_dict(s.sampler),
+            'arms': arms,
+            'runs': list(s.runs),
+            'search': {
+                'budget': s.search.budget,
+                'images': s.search.images,
+                'seeds': [s.search.first_seed, s.search.images],
+            },
+            'final': {'images': s.final.images, 'seed_blocks': final},
+            'settings': config.to_dict(s),
+            'provenance': provenance.describe(),
+            'seconds': self.seconds,
+            'metrics': list(s.metrics),
+        }
+        if hasattr(self, 'evaluator'):
+            record.update(self.evaluator.describe())
+            record['compilations'] = self.programs.count
+        files.write_json(self.record, files.plain(record))
+
+    def images_to_score(self):
+        """Number of images that search, scans and final scores ask for."""
+        s, arms = self.settings, self.settings.arms
+        guided = sum('weight' in self.axes(arm) for arm in arms.values())
+        scans = guided * len(s.extra.weights)
+        scans += len(s.extra.heatmap_stds) ** 2 if s.extra.heatmap_arm else 0
+        searched = len(arms) * s.search.budget * s.search.images
+        return searched + scans * s.search.images + len(arms) * s.final.repeats * s.final.images
+
+
+class _Clock:
+    def __init__(self, seconds, phase):
+        self.seconds, self.phase = seconds, phase
+
+    def __enter__(self):
+        self.start = time.monotonic()
+
+    def __exit__(self, *_):
+        passed = time.monotonic() - self.start
+        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + passed
+
+
+def main(settings, workdir):
+    """Run the study in workdir, or what is left of it; returns the table of arms."""
+    study = Study(settings, workdir)
+    with stop.watch():
+        study.write()
+        study.train()
+        study.open()
+        with Progress(study.images_to_score(), 'img', 'score') as bar:
+            study.search(bar)
+            study.final(bar)
+            study.scans(bar)
+        study.floor()
+        study.grids()
+        study.write()
+    return [summary(study, name) for name in settings.arms]
+
+
+def summary(study, name):
+    """One row of the printed table: mean ± sd over the fresh seeds."""
+    rows = study.final_rows(name)
+    found = {'arm': study.settings.arms[name].title}
+    for metric in study.settings.metrics:
+        values = [row['metrics'][metric] for row in rows]
+        known = [v for v in values if v is not None]
+        if known:
+            spread = f' ± {np.std(known, ddof=1):.3f}' if len(known) > 1 else ''
+            found[metric] = f'{np.mean(known):.3f}{spread}'
+    return {**found, **{k: round(float(v), 3) for k, v in study.chosen[name].items()}}

@@ -1,0 +1,157 @@
+"""Score every combination of EMA lengths, weights and intervals of one pair.
+
+The grid is over arguments of one compiled sampler: 50 settings compile once.
+"""
+
+import dataclasses
+import itertools
+from dataclasses import dataclass, field
+
+from autoguide_jax import config, files, stop
+from autoguide_jax.evaluate import Evaluator
+from autoguide_jax.generation import Programs
+from autoguide_jax.pairs import Networks, Pair
+from autoguide_jax.progress import Progress
+from autoguide_jax.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """The grid: every combination of these lists; an empty list keeps the pair's own value.
+
+    Settings:
+      main_std: EMA lengths of the main network
+      guide_std: EMA lengths of the guide
+      guide_nimg: snapshots of the guide, images seen
+      uncond_std: EMA lengths of the unconditional network
+      weight: guidance weights
+      interval_lo: lower ends of the guidance interval, exclusive
+      interval_hi: upper ends of the guidance interval, inclusive
+      alpha: shares of the guide in w − 1
+    """
+
+    main_std: tuple[float, ...] = ()
+    guide_std: tuple[float, ...] = ()
+    guide_nimg: tuple[int, ...] = ()
+    uncond_std: tuple[float, ...] = ()
+    weight: tuple[float, ...] = ()
+    interval_lo: tuple[float, ...] = ()
+    interval_hi: tuple[float, ...] = ()
+    alpha: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How each setting is scored.
+
+    Settings:
+      images: samples per setting
+      first_seed: seed of the first sample; the others follow
+      batch_size: images per call of the sampler
+      stack: networks of equal architecture in one call: auto (measured), on, off
+      metrics: metrics to compute; the table is sorted by the first
+    """
+
+    images: int = 1000
+    first_seed: int = 0
+    batch_size: int = 250
+    stack: str = 'auto'
+    metrics: tuple[str, ...] = ('frechet', 'precision', 'recall', 'density', 'coverage')
+
+    def __post_init__(self):
+        if self.images < 2 or self.batch_size < 1 or not self.metrics:
+            raise ValueError(
+                f'images ({self.images}) must be at least 2, batch_size ({self.batch_size}) at '
+                'least 1, and metrics must name one'
+            )
+
+
+@dataclass(frozen=True)
+class Settings(Pair):
+    """A sweep.
+
+    Settings:
+      main: the main network D_m
+      guide: a worse version of it with the same labels (autoguidance)
+      uncond: an unconditional network, or a labelled one that is told no label (CFG)
+      guidance: weight and noise levels where the grid has no list
+      sampler: the sampler
+      sweep: the grid
+      score: samples and metrics of each setting
+      data: the real images to compare with
+      features: the network whose features are compared
+    """
+
+    sampler: config.Part = config.part('autoguide_jax.samplers:table', name='heun')
+    sweep: GridSettings = field(default_factory=GridSettings)
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+    data: config.Part = config.part('autoguide_jax.data:table', name='digits')
+    features: config.Part = config.part('autoguide_jax.metrics.features:table', name='classifier')
+
+
+def grid(settings):
+    """All pairs of the grid, in order."""
+    axes = {k: v for k, v in dataclasses.asdict(settings.sweep).items() if v}
+    base = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Pair)}
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values))
+        yield at(Pair(**base), **chosen)
+
+
+def at(pair, interval_lo=None, interval_hi=None, weight=None, alpha=None, **networks):
+    """The pair with some settings replaced: main_std, guide_std, guide_nimg, uncond_std, …"""
+    rule = pair.guidance
+    lo = rule.interval[0] if interval_lo is None else interval_lo
+    hi = rule.interval[1] if interval_hi is None else interval_hi
+    rule = dataclasses.replace(
+        rule,
+        interval=(lo, hi),
+        weight=rule.weight if weight is None else weight,
+        alpha=rule.alpha if alpha is None else alpha,
+    )
+    refs = {}
+    for name, value in networks.items():
+        role, setting = name.split('_')
+        refs[role] = dataclasses.replace(refs.get(role, getattr(pair, role)), **{setting: value})
+    return dataclasses.replace(pair, guidance=rule, **refs)
+
+
+def main(settings, workdir):
+    """Score the grid into workdir/results.jsonl; returns the table, best first."""
+    workdir = files.path(workdir)
+    settings_of = settings.score
+    sampler = config.build(settings.sampler)
+    pairs = list(grid(settings))
+    networks = Networks()
+    for pair in pairs:
+        networks.check(pair)
+    with stop.watch():
+        evaluator = Evaluator(
+            config.build(settings.data), settings.features, settings_of.metrics, workdir
+        )
+        programs = Programs(sampler, settings_of.batch_size, settings_of.stack)
+        scorer = Scorer(networks, programs, evaluator, workdir / 'results.jsonl', settings.sampler)
+        rows = []
+        with Progress(len(pairs), 'settings', f'sweep {workdir.name}') as bar:
+            for pair in pairs:
+                row = scorer.score(pair, settings_of.first_seed, settings_of.images, phase='sweep')
+                rows.append(row)
+                bar.update(1)
+                bar.note(best=min(r['metrics'][settings_of.metrics[0]] for r in rows))
+    print(f'{len(pairs)} settings, {scorer.drawn} images drawn, {programs.count} compilation(s)')
+    return sorted((table_row(row) for row in rows), key=lambda row: row[settings_of.metrics[0]])
+
+
+def table_row(row):
+    """One row of the printed table."""
+    setting = row['setting']
+    stds = {f'{role}_std': setting[role]['std'] for role in ('main', 'guide', 'uncond') if setting[role]}
+    lo, hi = setting['interval']
+    return {
+        **stds,
+        'weight': setting['weight'],
+        'interval': f'({lo:g}, {float(hi):g}]',
+        **row['metrics'],
+        'guide_calls': row['nfe']['guide'],
+        'seconds': row['seconds'],
+    }

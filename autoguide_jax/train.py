@@ -1,0 +1,201 @@
+"""Train one denoiser. Main model, guide and unconditional model differ only in their settings.
+
+The images are a function of (seed, images seen), the noise of (seed, step): a run that was killed
+and resumed is bit-identical to one that was not. The same command starts, resumes, or finds that
+all is done.
+"""
+
+import time
+
+import jax
+import numpy as np
+
+from autoguide_jax import config, files, mesh, provenance, snapshots, stop
+from autoguide_jax.checkpoints import Checkpoints
+from autoguide_jax.data.loader import batches
+from autoguide_jax.progress import Progress
+from autoguide_jax.train_step import SIGMA_BINS, Settings, Trainer, leaf_names, resolve
+
+# What may change when a run is resumed: nothing that the weights at a given nimg depend on.
+MAY_CHANGE = ('train.total_nimg', 'train.log_nimg', 'train.checkpoint_nimg', 'mesh.params')
+
+
+
+def main(settings, workdir):
+    """Train to train.total_nimg in workdir; return {'run', 'nimg', 'loss', …}.
+
+    Errors: ValueError if workdir holds another run; FloatingPointError at a non-finite gradient.
+    Raises stop.Stopped, after saving, when a signal asks for it.
+    """
+    workdir = files.path(workdir)
+    dataset = config.build(settings.data)
+    tree = resolve(settings, dataset)
+    devices = mesh.make(settings.train.batch_size)
+    with stop.watch():
+        claim(workdir, tree)
+        checkpoints = Checkpoints(workdir)
+        try:
+            return run(settings, tree, dataset, devices, workdir, checkpoints)
+        finally:
+            checkpoints.close()
+
+
+def claim(workdir, tree):
+    """Write config.json, or check that the one that is there is this run's."""
+    file = workdir / 'config.json'
+    if file.exists():
+        old = files.read_json(file)
+        different = [
+            f'{name}: {a!r} there, {b!r} here'
+            for name, a, b in differences(old, files.plain(tree))
+            if name not in MAY_CHANGE and not name.startswith('provenance')
+        ]
+        if different:
+            raise ValueError(
+                f'{workdir} holds another run ({"; ".join(different[:3])}). '
+                'Give another --workdir, or the same settings to resume it.'
+            )
+    if mesh.is_main_process():
+        workdir.mkdir(parents=True, exist_ok=True)
+        files.write_json(file, {**tree, 'provenance': provenance.describe()})
+
+
+def differences(a, b, prefix=''):
+    """Yield (dotted name, value in a, value in b) wherever two trees differ."""
+    for key in sorted(a.keys() | b.keys()):
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, dict) and isinstance(y, dict):
+            yield from differences(x, y, f'{prefix}{key}.')
+        elif x != y:
+            yield f'{prefix}{key}', x, y
+
+
+def run(settings, tree, dataset, devices, workdir, checkpoints):
+    """The loop: batch → step → log → snapshot → checkpoint, until total_nimg or a signal."""
+    loop = settings.train
+    trainer = Trainer(settings, tree, devices)
+    state, nimg, log = begin(trainer, checkpoints, workdir)
+    if nimg >= loop.total_nimg:
+        return summary(workdir, nimg, log)
+    step = stop.interruptible(trainer.compile, doing='compiling the training step')
+    names = leaf_names(trainer.abstract['params'])
+    recent = Recent(loop.batch_size, stop_at_nonfinite=loop.nonfinite == 'stop')
+    part = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+    stream = batches(dataset, settings.seed, nimg, loop.batch_size, **part)
+    bar = Progress(loop.total_nimg, 'img', f'train {workdir.name}', done=nimg)
+    with bar, stream:
+        for batch in stream:
+            state, metrics = step(state, *mesh.put_batch(devices, (batch['image'], batch['label'])))
+            nimg += loop.batch_size
+            recent.add(nimg, metrics, names)
+            bar.update(loop.batch_size)
+            done = nimg >= loop.total_nimg
+            if nimg % loop.log_nimg == 0 or done:
+                log.append(recent.row())
+                bar.note(loss=log[-1]['loss'])
+                if mesh.is_main_process():
+                    files.append_jsonl(workdir / 'metrics.jsonl', log[-1])
+            if nimg % loop.snapshot_nimg == 0 or done:
+                recent.check(names)
+                save_snapshot(settings, state, nimg, workdir)
+            if nimg % loop.checkpoint_nimg == 0 or done or stop.requested():
+                recent.check(names)
+                checkpoints.save(
+                    nimg // loop.batch_size, state, {'nimg': nimg}, wait=bool(stop.requested())
+                )
+            stop.check('training', saved=f'{workdir} at {nimg} images')
+            if done:
+                break
+    return summary(workdir, nimg, log)
+
+
+def begin(trainer, checkpoints, workdir):
+    """(state, nimg, rows logged so far): from the newest checkpoint, or from the seed."""
+    if checkpoints.latest() is None:
+        state, nimg = trainer.init(), 0
+    else:
+        state, meta = checkpoints.restore(trainer.target())
+        nimg = int(meta['nimg'])
+    file = workdir / 'metrics.jsonl'
+    rows = files.read_jsonl(file) if file.exists() else []
+    kept = [row for row in rows if row['nimg'] <= nimg]
+    if len(kept) < len(rows) and mesh.is_main_process():
+        files.write_jsonl(file, kept)
+    return state, nimg, kept
+
+
+def save_snapshot(settings, state, nimg, workdir):
+    """Write every EMA at this point of the run, for ever."""
+    write = mesh.is_main_process()
+    stds = settings.ema.stds
+    snapshots.save(workdir, nimg, stds, state['ema'], state['buffers'], write=write)
+
+
+class Recent:
+    """What the steps since the last row of metrics.jsonl reported; arrays stay on the device."""
+
+    def __init__(self, batch_size, stop_at_nonfinite):
+        self.batch_size, self.stop_at_nonfinite = batch_size, stop_at_nonfinite
+        self.metrics, self.nimg, self.unchecked = [], 0, None
+        self.start = time.monotonic()
+
+    def add(self, nimg, metrics, names):
+        """Take one step's metrics, and look at those of the step before, which is done by now."""
+        self.check(names)
+        self.nimg, self.unchecked = nimg, metrics
+        self.metrics.append(metrics)
+
+    def check(self, names):
+        """Stop at a non-finite gradient: the update of that step was not applied."""
+        if self.unchecked is None:
+            return
+        bad = int(self.unchecked['bad'])
+        if bad >= 0 and self.stop_at_nonfinite:
+            sigma = float(self.unchecked['bad_sigma'])
+            raise FloatingPointError(
+                f'non-finite gradient in step {self.nimg // self.batch_size - 1} (image '
+                f'{self.nimg - self.batch_size}), first in {names[bad]}, at noise level '
+                f'{sigma:.4g}. Nothing was changed since. Lower optim.lr, or set '
+                'train.nonfinite=zero to replace such entries by 0 as the paper does.'
+            )
+        self.unchecked = None
+
+    def row(self):
+        """One row of metrics.jsonl: means since the last row, the weighted error also by noise."""
+        seen = jax.device_get(self.metrics)
+        seconds, self.start = time.monotonic() - self.start, time.monotonic()
+        mean = lambda name: float(np.mean([m[name] for m in seen]))
+        error = np.sum([m['error_sum'] for m in seen], axis=0, dtype=np.float64)
+        count = np.sum([m['count'] for m in seen], axis=0, dtype=np.float64)
+        images = len(seen) * self.batch_size
+        row = {
+            'nimg': self.nimg,
+            'step': self.nimg // self.batch_size,
+            'loss': mean('loss'),
+            'error': float(error.sum() / count.sum()),
+            'error_by_sigma': {
+                name: float(e / n) if n else None for name, e, n in zip(bin_names(), error, count)
+            },
+            'learning_rate': float(seen[-1]['lr']),
+            'grad_norm': mean('grad_norm'),
+            'nonfinite_steps': int(np.sum([m['bad'] >= 0 for m in seen])),
+            'images': images,
+            'images_per_second': images / max(seconds, 1e-9),
+            'seconds': seconds,
+        }
+        self.metrics = []
+        return row
+
+
+def bin_names():
+    """Names of the noise-level bins: '≤0.1', '0.1–0.25', …, '>10'."""
+    edges = [f'{edge:g}' for edge in SIGMA_BINS]
+    inner = [f'{a}–{b}' for a, b in zip(edges, edges[1:])]
+    return [f'≤{edges[0]}', *inner, f'>{edges[-1]}']
+
+
+def summary(workdir, nimg, log):
+    """What the verb prints."""
+    last = log[-1] if log else {}
+    keys = ('loss', 'error', 'images_per_second')
+    return {'run': str(workdir), 'nimg': nimg, **{k: last[k] for k in keys if k in last}}

@@ -1,0 +1,284 @@
+"""One training step, and the settings that define it.
+
+Order (arXiv 2312.02696, appendix B): normalise stored weights → loss and gradient → Adam → every
+EMA of the raw weights. Noise at step k is a function of (seed, k, place in the batch).
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from autoguide_jax import config, ema, mesh, snapshots
+from autoguide_jax.optim import Adam
+
+SIGMA_BINS = (0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+@dataclass(frozen=True)
+class EMASettings:
+    """Averages of the weights kept during training.
+
+    Settings:
+      stds: relative lengths of the power-function EMAs that are tracked
+    """
+
+    stds: tuple[float, ...] = (0.05, 0.10)
+
+    def __post_init__(self):
+        if not self.stds or len(set(self.stds)) < len(self.stds):
+            raise ValueError(f'stds ({self.stds}) must hold at least one length, each once')
+        for std in self.stds:
+            ema.std_to_gamma(std)
+
+
+@dataclass(frozen=True)
+class DenoiserSettings:
+    """Preconditioning.
+
+    Settings:
+      sigma_data: standard deviation of the data in model space
+    """
+
+    sigma_data: float = 0.5
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """The training loop; all lengths in images seen.
+
+    Settings:
+      total_nimg: length of the run
+      batch_size: images per step, over all devices
+      microbatch_size: images per gradient pass; 0 = batch_size. The step is the same, memory less
+      snapshot_nimg: interval of the EMA snapshots that are kept for ever
+      checkpoint_nimg: interval of the checkpoints to resume from (the newest two are kept)
+      log_nimg: interval of the rows in metrics.jsonl
+      nonfinite: what a non-finite gradient does: stop, or zero (the paper: such entries become 0)
+    """
+
+    total_nimg: int = 2**21
+    batch_size: int = 128
+    microbatch_size: int = 0
+    snapshot_nimg: int = 2**17
+    checkpoint_nimg: int = 2**17
+    log_nimg: int = 2**13
+    nonfinite: str = 'stop'
+
+    def __post_init__(self):
+        if self.batch_size < 1 or self.total_nimg < self.batch_size:
+            raise ValueError(
+                f'total_nimg ({self.total_nimg}) must be at least batch_size ({self.batch_size})'
+            )
+        for name in ('total_nimg', 'snapshot_nimg', 'checkpoint_nimg', 'log_nimg'):
+            value = getattr(self, name)
+            if value < 1 or value % self.batch_size:
+                nearest = max(1, round(value / self.batch_size)) * self.batch_size
+                raise ValueError(
+                    f'{name} ({value}) must be a multiple of batch_size ({self.batch_size}); '
+                    f'nearest: {nearest}'
+                )
+        if self.microbatch_size and self.batch_size % self.microbatch_size:
+            raise ValueError(
+                f'microbatch_size ({self.microbatch_size}) must divide batch_size '
+                f'({self.batch_size})'
+            )
+        if self.nonfinite not in ('stop', 'zero'):
+            raise ValueError(f"nonfinite ({self.nonfinite!r}) must be 'stop' or 'zero'")
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """Devices.
+
+    Settings:
+      params: how parameters are placed: replicate (every device holds them whole)
+    """
+
+    params: str = 'replicate'
+
+    def __post_init__(self):
+        if self.params != 'replicate':
+            raise ValueError(f"params ({self.params!r}): only 'replicate' exists so far")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that makes a training run.
+
+    Settings:
+      seed: seeds initial weights, noise and the order of the images
+      data: the data set
+      latents: how images become model space
+      network: the backbone
+      denoiser: preconditioning
+      loss: the training loss
+      optim: the optimiser
+      ema: averages of the weights
+      train: the loop
+      mesh: devices
+    """
+
+    seed: int = 0
+    data: config.Part = config.part('autoguide_jax.data:table', name='digits')
+    latents: config.Part = config.part('autoguide_jax.latents:table', name='pixels')
+    network: config.Part = config.part('autoguide_jax.backbones:table', name='edm2_unet')
+    denoiser: DenoiserSettings = field(default_factory=DenoiserSettings)
+    loss: config.Part = config.part('autoguide_jax.loss:table', name='edm2')
+    optim: Adam = field(default_factory=Adam)
+    ema: EMASettings = field(default_factory=EMASettings)
+    train: LoopSettings = field(default_factory=LoopSettings)
+    mesh: MeshSettings = field(default_factory=MeshSettings)
+
+
+def resolve(settings, dataset):
+    """The run's config.json: all settings with what the data set decides filled in."""
+    facts = {
+        'resolution': dataset.resolution,
+        'channels': dataset.channels,
+        'label_dim': dataset.num_classes,
+    }
+    tree = config.to_dict(settings)
+    backbone = config.build(settings.network, **facts)
+    known = {f.name for f in dataclasses.fields(backbone)}
+    tree['network'].update({k: v for k, v in facts.items() if k in known})
+    tree['dataset'] = dataset.describe()
+    return tree
+
+
+def make_step(settings, denoiser, loss, latents):
+    """The training step: (state, images uint8 [n,h,w,c], labels int32 [n]) → (state, metrics).
+
+    state: params, buffers, opt (optax), ema (leading axis [n_std]) and step (int32, 0-based).
+    metrics: scalars loss (per image), lr, grad_norm, bad (index of the first leaf with a non-finite
+    gradient, −1 if none), bad_sigma; error_sum and count [bins]: weighted error by noise level.
+    """
+    loop = settings.train
+    adam = settings.optim.build(loop.batch_size)
+    edges = jnp.asarray(SIGMA_BINS, jnp.float32)
+
+    def summed_loss(params, buffers, images, labels, keys):
+        def denoise(x, sigma):
+            variables = {'params': params, 'buffers': buffers}
+            return denoiser.apply_with_logvar(variables, x, sigma, labels, keys['dropout'])
+
+        each, error, sigma = loss(denoise, latents.encode(images), keys['noise'])
+        return jnp.sum(each), (each, error, sigma)
+
+    def gradient(params, buffers, images, labels, keys):
+        """Σ over the batch, in microbatches that each hold every k-th image."""
+        grad = jax.grad(summed_loss, has_aux=True)
+        parts = loop.batch_size // (loop.microbatch_size or loop.batch_size)
+        if parts == 1:
+            return grad(params, buffers, images, labels, keys)
+        strided = lambda a: jnp.moveaxis(a.reshape(-1, parts, *a.shape[1:]), 1, 0)
+        back = lambda a: jnp.moveaxis(a, 0, 1).reshape(-1, *a.shape[2:])
+
+        def one(total, batch):
+            grads, seen = grad(params, buffers, *batch)
+            return jax.tree.map(jnp.add, total, grads), seen
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        grads, seen = jax.lax.scan(one, zeros, jax.tree.map(strided, (images, labels, keys)))
+        return grads, jax.tree.map(back, seen)
+
+    def step(state, images, labels):
+        params = denoiser.normalize_weights(state['params'])
+        keys = sample_keys(settings.seed, state['step'], images.shape[0])
+        grads, (each, error, sigma) = gradient(params, state['buffers'], images, labels, keys)
+        grads = jax.tree.map(lambda g: g / images.shape[0], grads)
+        bad = first_nonfinite(grads)
+        if loop.nonfinite == 'zero':
+            grads = jax.tree.map(lambda g: jnp.nan_to_num(g, nan=0, posinf=0, neginf=0), grads)
+        updates, opt = adam.update(grads, state['opt'])
+        params = optax.apply_updates(params, updates)
+        averages = ema.update(state['ema'], params, ema.betas(state['step'], settings.ema.stds))
+        new = {**state, 'params': params, 'opt': opt, 'ema': averages, 'step': state['step'] + 1}
+        if loop.nonfinite == 'stop':
+            new = jax.tree.map(lambda a, b: jnp.where(bad < 0, a, b), new, state)
+        metrics = {
+            'loss': jnp.mean(each),
+            'lr': settings.optim.learning_rate(state['step'], loop.batch_size),
+            'grad_norm': optax.global_norm(grads),
+            'bad': bad,
+            'bad_sigma': sigma[jnp.argmax(jnp.where(jnp.isfinite(each), each, jnp.inf))],
+            'error_sum': jnp.zeros(len(edges) + 1).at[jnp.digitize(sigma, edges)].add(error),
+            'count': jnp.zeros(len(edges) + 1).at[jnp.digitize(sigma, edges)].add(1.0),
+        }
+        return new, metrics
+
+    return step
+
+
+def sample_keys(seed, step, n):
+    """One key per sample [n] for noise and for dropout: a function of (seed, step, place)."""
+    at_step = jax.random.fold_in(jax.random.key(seed), step)
+    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(at_step, i)))(jnp.arange(n))
+    return {'noise': keys[:, 0], 'dropout': keys[:, 1]}
+
+
+def first_nonfinite(tree):
+    """Index of the first leaf with a non-finite entry, −1 if there is none; int32."""
+    bad = jnp.stack([~jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
+    return jnp.where(jnp.any(bad), jnp.argmax(bad), -1).astype(jnp.int32)
+
+
+def leaf_names(tree):
+    """Names of the leaves in the order of `first_nonfinite`."""
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths]
+
+
+class Trainer:
+    """A denoiser with its compiled step, on a mesh; no files. Used by `main` and by `bench`."""
+
+    def __init__(self, settings, tree, devices):
+        self.settings, self.devices = settings, devices
+        self.denoiser = snapshots.build_denoiser(tree)
+        net = tree['network']
+        self.shape = (net['resolution'], net['resolution'], net['channels'])
+        loss = config.build(settings.loss, sigma_data=settings.denoiser.sigma_data)
+        step = make_step(settings, self.denoiser, loss, config.build(settings.latents))
+        self.abstract = jax.eval_shape(self.fresh)
+        self.shardings = mesh.place(devices, self.abstract, settings.mesh.params)
+        split = mesh.by_sample(devices)
+        self.jitted = jax.jit(
+            step,
+            in_shardings=(self.shardings, split, split),
+            out_shardings=(self.shardings, mesh.replicated(devices)),
+            donate_argnums=0,
+        )
+
+    def fresh(self):
+        """Initial state; EMA entries are overwritten by the first step, whose β is 0."""
+        x = jnp.zeros((1, *self.shape))
+        labels = jnp.zeros(1, jnp.int32)
+        key = jax.random.key(self.settings.seed)
+        variables = self.denoiser.init(key, x, jnp.ones(1), labels)
+        params = variables['params']
+        return {
+            'params': params,
+            'buffers': variables['buffers'],
+            'opt': self.settings.optim.build(self.settings.train.batch_size).init(params),
+            'ema': ema.init(params, len(self.settings.ema.stds)),
+            'step': jnp.zeros((), jnp.int32),
+        }
+
+    def init(self):
+        """`fresh`, placed on the mesh."""
+        return jax.jit(self.fresh, out_shardings=self.shardings)()
+
+    def target(self):
+        """Shapes, dtypes and shardings of the state, to restore a checkpoint into."""
+        spec = lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
+        return jax.tree.map(spec, self.abstract, self.shardings)
+
+    def compile(self):
+        """Ahead-of-time compiled step."""
+        n = self.settings.train.batch_size
+        split = mesh.by_sample(self.devices)
+        images = jax.ShapeDtypeStruct((n, *self.shape), jnp.uint8, sharding=split)
+        labels = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=split)
+        return self.jitted.lower(self.target(), images, labels).compile()
