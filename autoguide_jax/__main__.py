@@ -68,11 +68,10 @@ VERBS = {
         then='report',
     ),
     'reconstruct': _verb(
-        'snapshots',
+        'reconstruct',
         'make EMA lengths that were not tracked, after training',
-        '--config.run=runs/digits/main --config.stds=0.05,0.06,…,0.10 --workdir=runs/digits/main',
-        settings='ReconstructSettings',
-        main='reconstruct_main',
+        '--config.run=runs/digits/main --config.stds=0.05,0.06,…,0.10',
+        workdir=False,
     ),
     'report': _verb(
         'report',
@@ -108,7 +107,7 @@ FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
     'json': 'file to which the printed table is written as well',
-    'devices': 'number of CPU devices to simulate, where there is no accelerator',
+    'devices': 'devices to split the processor into where there is no accelerator (default: its cores, at most 8)',
     'dry_run': 'print the resolved settings and stop',
     'debug': 'show tracebacks and library logs',
     'help': 'show this text; with --config, the values of that file',
@@ -185,6 +184,8 @@ def _start(command, settings):
         raise ValueError(f'{command.verb} needs --workdir=FOLDER, local or gs://')
     _prepare_jax(command.flags)
     main = registry.resolve(verb.main)
+    if 'jax' in sys.modules:
+        _split_processor(command.flags)
     if workdir and verb.settings:
         from autoguide_jax import files
 
@@ -225,17 +226,21 @@ def _prepare_jax(flags):
     if cache != 'off' and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         options['jax_compilation_cache_dir'] = str(pathlib.Path(cache).expanduser())
         options['jax_persistent_cache_min_compile_time_secs'] = 1.0
-    if 'devices' in flags:
-        count = config.setting(schema.Field(int, None, ''), flags['devices'], '--devices')
-        if count < 1:
-            raise ValueError(f'--devices ({count}) must be at least 1')
-        options['jax_num_cpu_devices'] = count
     for name, value in options.items():
         # JAX reads its environment on import; a program's module may have imported it already.
         if 'jax' in sys.modules:
             sys.modules['jax'].config.update(name, value)
         else:
             os.environ[name.upper()] = str(value)
+
+
+def _split_processor(flags):
+    from autoguide_jax import mesh
+
+    count = config.setting(schema.Field(int, None, ''), flags.get('devices', '0'), '--devices')
+    if 'devices' in flags and count < 1:
+        raise ValueError(f'--devices ({count}) must be at least 1')
+    mesh.use_cpu_devices(count)
 
 
 def _command(verb):

@@ -22,9 +22,9 @@ class Scorer:
         self.networks, self.programs, self.evaluator = networks, programs, evaluator
         self.file, self.sampler = files.path(file), config.to_dict(sampler)
         rows = files.read_jsonl(self.file) if self.file.exists() else []
-        self.rows = {row['key']: row for row in rows}
-        self.measured = {row['measurement']: row for row in rows}
-        self.flops, self.drawn = {}, 0
+        self.rows = {row['key']: row for row in rows if 'key' in row}
+        self.measured = {row['measurement']: row for row in rows if 'measurement' in row}
+        self.flops, self.drawn, self.used = {}, 0, {}
 
     def score(self, pair, first_seed, count, **tags):
         """The row of this pair on seeds first_seed … first_seed + count − 1.
@@ -41,6 +41,7 @@ class Scorer:
             }
         )
         key = files.content_hash({'measurement': measurement, **tags})
+        self.used[key] = None
         if key in self.rows:
             return self.rows[key]
         known = self.measured.get(measurement) or self.measure(pair, first_seed, count)

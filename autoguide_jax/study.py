@@ -6,17 +6,19 @@ to results.jsonl and are never redone; `report` makes the page from them.
 """
 
 import dataclasses
+import sys
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoguide_jax import config, files, provenance, search, stop, train
+from autoguide_jax import config, files, provenance, stop, train
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
+from autoguide_jax.search import SearchSettings, minimise
 from autoguide_jax.train_step import Settings as TrainSettings
 
 
@@ -92,7 +94,8 @@ class Settings:
     Settings:
       title: heading of the report
       runs: the trainings, by name; each in WORKDIR/runs/NAME
-      arms: the methods that are compared, by name, in the order of the report
+      arms: the methods that are compared, by name
+      order: names of the arms in the order of the report; empty = alphabetical
       search: how the settings of each arm are found
       final: how the found settings are scored
       extra: scans for the figures
@@ -107,7 +110,8 @@ class Settings:
     title: str
     runs: dict[str, TrainSettings]
     arms: dict[str, ArmSettings]
-    search: search.SearchSettings = field(default_factory=search.SearchSettings)
+    order: tuple[str, ...] = ()
+    search: SearchSettings = field(default_factory=SearchSettings)
     final: FinalSettings = field(default_factory=FinalSettings)
     extra: ExtraSettings = field(default_factory=ExtraSettings)
     sampler: config.Part = config.part('autoguide_jax.samplers:table', name='heun')
@@ -118,6 +122,10 @@ class Settings:
     stack: str = 'auto'
 
     def __post_init__(self):
+        order = self.order or sorted(self.arms)
+        if sorted(order) != sorted(self.arms):
+            raise ValueError(f'order ({order}) must name every arm once: {sorted(self.arms)}')
+        object.__setattr__(self, 'arms', {name: self.arms[name] for name in order})
         for name, arm in self.arms.items():
             for role in ('main', 'guide', 'uncond'):
                 run = getattr(arm, role)
@@ -145,6 +153,7 @@ class Study:
         self.record = self.workdir / 'study.json'
         old = files.read_json(self.record) if self.record.exists() else {}
         self.seconds = dict(old.get('seconds', {}))
+        self.created = old.get('created') or time.strftime('%Y-%m-%d %H:%M:%S')
         self.chosen = {}
 
     def train(self):
@@ -199,7 +208,7 @@ class Study:
                 return trace[-1][0]
 
             with self.clock('search'):
-                search.minimise(objective, self.axes(arm), s)
+                minimise(objective, self.axes(arm), s)
             self.chosen[name] = min(trace, key=lambda item: item[0])[1]
 
     def final(self, bar):
@@ -262,6 +271,7 @@ class Study:
             key = files.content_hash(
                 {'floor': i, 'count': count, 'evaluator': self.evaluator.identity}
             )
+            self.scorer.used[key] = None
             if key in self.scorer.rows:
                 continue
             chosen = np.random.default_rng(i).permutation(dataset.num_images)[:count]
@@ -301,9 +311,11 @@ class Study:
         final = [[s.final.first_seed + i * s.final.images, s.final.images] for i in range(s.final.repeats)]
         record = {
             'title': s.title,
-            'command': f'python -m autoguide_jax study --workdir={self.workdir}',
+            'commands': [f'python -m autoguide_jax {" ".join(sys.argv[1:])}'],
+            'created': self.created,
             'sampler': config.to_dict(s.sampler),
             'arms': arms,
+            'order': list(arms),
             'runs': list(s.runs),
             'search': {
                 'budget': s.search.budget,
@@ -319,6 +331,7 @@ class Study:
         if hasattr(self, 'evaluator'):
             record.update(self.evaluator.describe())
             record['compilations'] = self.programs.count
+            record['rows'] = list(self.scorer.used)
         files.write_json(self.record, files.plain(record))
 
     def images_to_score(self):

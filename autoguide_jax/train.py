@@ -73,10 +73,10 @@ def differences(a, b, prefix=''):
 def run(settings, tree, dataset, devices, workdir, checkpoints):
     """The loop: batch → step → log → snapshot → checkpoint, until total_nimg or a signal."""
     loop = settings.train
+    if (checkpoints.latest() or 0) * loop.batch_size >= loop.total_nimg:
+        return summary(workdir, loop.total_nimg, files.read_jsonl(workdir / 'metrics.jsonl'))
     trainer = Trainer(settings, tree, devices)
     state, nimg, log = begin(trainer, checkpoints, workdir)
-    if nimg >= loop.total_nimg:
-        return summary(workdir, nimg, log)
     step = stop.interruptible(trainer.compile, doing='compiling the training step')
     names = leaf_names(trainer.abstract['params'])
     recent = Recent(loop.batch_size, stop_at_nonfinite=loop.nonfinite == 'stop')

@@ -140,7 +140,7 @@ def resolve(settings, dataset):
         'channels': dataset.channels,
         'label_dim': dataset.num_classes,
     }
-    tree = config.to_dict(settings)
+    tree = config.resolved(settings)
     backbone = config.build(settings.network, **facts)
     known = {f.name for f in dataclasses.fields(backbone)}
     tree['network'].update({k: v for k, v in facts.items() if k in known})

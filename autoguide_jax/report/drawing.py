@@ -15,11 +15,17 @@ DPI = 200
 WIDE, HALF = 10.4, 5.05
 
 
-def new(width, height, **grid):
-    """Return (figure, axes [rows, columns]) on the Agg canvas, without pyplot's global state."""
-    figure = Figure(figsize=(width, height), layout='constrained')
+def new(width, height, margins=None, **grid):
+    """Return (figure, axes [rows, columns]) on the Agg canvas, without pyplot's global state.
+
+    margins: arguments of subplots_adjust; without them the margins are found when it is drawn.
+    """
+    figure = Figure(figsize=(width, height), layout=None if margins else 'constrained')
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.06)
+    if margins:
+        figure.subplots_adjust(**margins)
+    else:
+        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.06)
     return figure, figure.subplots(squeeze=False, **grid)
 
 

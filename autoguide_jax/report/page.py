@@ -62,9 +62,10 @@ def data_uri(png):
 
 
 def _opening(study, title):
-    data = study.meta.get('dataset') or {}
     kicker = ' · '.join(
-        str(part) for part in (data.get('name'), study.meta.get('created')) if part is not None
+        str(part)
+        for part in (study.data.get('name'), study.meta.get('created'))
+        if part is not None
     )
     sentences = ' '.join(words.answer(study))
     return (

@@ -93,11 +93,11 @@ def _sheet(study, look, arms):
     if not arms or not index.size:
         return None
     left, top, gap = 0.23, 0.28, 0.14
-    row = WIDE * (1 - left) / len(heads)
+    _, tall, wide, _ = study.samples[arms[0]][0].shape
+    row = WIDE * (0.995 - left) / len(heads) * tall / wide
     height = top + len(arms) * (row + gap)
-    figure, axes = new(WIDE, height, nrows=len(arms))
-    figure.set_layout_engine('none')
-    figure.subplots_adjust(left, 0.5 * gap / height, 0.995, 1 - top / height, hspace=gap / row)
+    margins = {'left': left, 'right': 0.995, 'top': 1 - top / height, 'bottom': gap / height}
+    figure, axes = new(WIDE, height, {**margins, 'hspace': gap / row}, nrows=len(arms))
     colours = style.colours(study, look)
     for panel, arm in zip(axes.flat, arms):
         sheet = mosaic(study.samples[arm][0], index, pixels=64)

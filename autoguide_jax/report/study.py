@@ -9,6 +9,7 @@ from autoguide_jax import files
 from autoguide_jax.report.stats import METRICS, Stat, decimals, number
 
 REAL = 'real'
+SELECTING = ('search', 'curve', 'heatmap')
 ROLES = {
     'baseline': ('none', 'unguided'),
     'cfg': ('cfg',),
@@ -34,6 +35,18 @@ class Study:
     @property
     def metric_title(self):
         return self.meta.get('metric_title') or METRICS['frechet'].title
+
+    @property
+    def data(self):
+        """What tells the data set from others, {} as long as it is not known."""
+        return self.meta.get('dataset') or self.meta.get('data') or {}
+
+    @property
+    def features(self):
+        """(name of the features that scores are taken on, accuracy of the classifier or None)."""
+        about = self.meta.get('features') or self.meta.get('classifier') or {}
+        known = [number(v) for k, v in about.items() if 'accuracy' in k]
+        return about.get('noun') or 'small classifier', known[0] if known else None
 
     def title(self, arm):
         """Return the plain-word title of an arm."""
@@ -139,7 +152,7 @@ def read(workdir):
         or not all(isinstance(a, dict) for a in arms.values())
     ):
         raise ValueError(f'{workdir}/study.json names no arms: it is not the file of a study')
-    rows = _rows(workdir / 'results.jsonl', arms)
+    rows = _current(_rows(workdir / 'results.jsonl', arms), meta)
     return Study(workdir, meta, arms, rows, _runs(workdir, arms), _samples(workdir, arms))
 
 
@@ -152,6 +165,29 @@ def _rows(file, arms):
         if row['arm'] in arms or row['arm'] == REAL:
             found[row['phase'], row['arm'], row.get('key', number_)] = row
     return list(found.values())
+
+
+def _current(rows, meta):
+    """Return the rows that belong to the study as it is; results.jsonl keeps those of its past too.
+
+    study.json may list their keys under rows. Without that a row is of the past if its seeds are
+    not the study's, or if it is a final score of another setting than the arm's newest one.
+    """
+    if isinstance(meta.get('rows'), list):
+        keys = set(meta['rows'])
+        return [row for row in rows if row.get('key') in keys]
+    blocks = (meta.get('final') or {}).get('seed_blocks') or []
+    selection = (meta.get('search') or {}).get('seeds')
+    allowed = {'final': blocks, **dict.fromkeys(SELECTING, [selection] if selection else [])}
+    newest = {row['arm']: row.get('setting') for row in rows if row['phase'] == 'final'}
+
+    def belongs(row):
+        seeds, known = row.get('seeds'), allowed.get(row['phase'])
+        if seeds and known and seeds not in known:
+            return False
+        return row['phase'] != 'final' or row.get('setting') == newest[row['arm']]
+
+    return [row for row in rows if belongs(row)]
 
 
 def _runs(workdir, arms):

@@ -104,7 +104,7 @@ def _range(stat, stats, colour):
 def _name(study, arm, stats):
     colour = colour_of(study, arm)
     if arm == REAL:
-        about = 'the floor: real images, scored like samples'
+        about = 'the floor: drawn from the reference'
     else:
         about = study.arms[arm].get('description') or ''
     if stats['frechet'][arm] is None:

@@ -27,7 +27,7 @@ def times(value):
 
 def question(study):
     """Return what was asked, in one sentence."""
-    images = (study.meta.get('dataset') or {}).get('name', 'this data')
+    images = study.data.get('name', 'this data')
     return (
         f'Does a denoiser of {images} make better images when it is guided by a bad version of '
         'itself, and what does that cost in variation and computation?'
@@ -117,14 +117,15 @@ def notes(study):
     """Return (heading, text) of what a reader must know to judge the numbers."""
     final, search = study.meta.get('final') or {}, study.meta.get('search') or {}
     floor, name = study.stat('real'), study.metric_title
-    data = study.meta.get('dataset') or {}
+    noun, accuracy = study.features
+    data = study.data
     count, blocks = final.get('images', '?'), len(final.get('seed_blocks') or [])
-    accuracy = (study.meta.get('classifier') or {}).get('accuracy')
     judge = (
-        f'{name} is the Fréchet distance between features of a small classifier that was trained '
-        f'on these very images'
+        f'{name} is a Fréchet distance between features of real images and of samples: those of '
+        f'the {noun}'
     )
-    judge += f' (accuracy {accuracy:.1%})' if isinstance(accuracy, float) else ''
+    judge += ', trained on these very images' if 'classifier' in noun else ''
+    judge += f' (its recipe has {accuracy:.1%} accuracy on held-out ones)' if accuracy else ''
     return [
         (
             'Not FID',
@@ -155,9 +156,9 @@ def notes(study):
         ),
         (
             'The floor',
-            'Real images, resampled and scored like samples'
+            'Real images, drawn from the reference itself and scored like samples'
             + (f', reach {plus_minus(floor, study.places())}' if floor else '')
-            + '. Less than that would be overfitting or chance, not quality. ',
+            + '. Unseen real images would score higher: no arm can be expected to get there.',
         ),
         (
             'Small data',

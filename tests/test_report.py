@@ -1,0 +1,290 @@
+"""report: the page says what the rows say, asks nothing of the network, and renders any study."""
+
+import collections
+import io
+import re
+import statistics
+
+import fake_study
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from webpage import Page
+
+from autoguide_jax import files, report
+from autoguide_jax.report import curves, drawing, page, scores, stats, strips, words
+from autoguide_jax.report.study import read
+
+COLUMNS = ('frechet', 'precision', 'recall', 'density', 'coverage', 'accuracy', 'class_variance')
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('study')
+    rows = fake_study.write(folder)
+    before = dict(matplotlib.rcParams)
+    table = report.main(folder)
+    assert dict(matplotlib.rcParams) == before, 'the settings of matplotlib leak out'
+    return folder, rows, table, (folder / 'report.html').read_text()
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A folder with study.json alone, and a function that writes its rows."""
+    files.write_json(tmp_path / 'study.json', fake_study.about())
+
+    def write(rows):
+        fake_study.write_rows(tmp_path / 'results.jsonl', rows)
+        return read(tmp_path)
+
+    return tmp_path, write
+
+
+def finals(arm, distances, recall=0.5):
+    blocks = fake_study.BLOCKS
+    metrics = [{'frechet': d, 'recall': recall + 0.001 * i} for i, d in enumerate(distances)]
+    return [
+        {'key': f'{arm}{i}', 'phase': 'final', 'arm': arm, 'seeds': block, 'metrics': metric}
+        for i, (block, metric) in enumerate(zip(blocks, metrics))
+    ]
+
+
+def test_table_holds_mean_sd_and_best_of_the_rows(whole):
+    _, rows, returned, text = whole
+    table = Page(text).tables[0]
+    for arm in (*fake_study.ARMS, 'real'):
+        phase = 'floor' if arm == 'real' else 'final'
+        mine = [r['metrics'] for r in rows if r['arm'] == arm and r['phase'] == phase]
+        cells = [(a, ' '.join(''.join(words).split())) for a, words in table[arm]][1:]
+        best = float(next(a['data-best'] for a, _ in cells if 'data-best' in a))
+        assert best == min(m['frechet'] for m in mine)
+        scored = [c for c in cells if 'data-best' not in c[0] and c[0].get('class') != 'text']
+        assert len(scored) == len(COLUMNS)
+        for name, (attributes, shown) in zip(COLUMNS, scored):
+            name = 'class_variance_ratio' if name == 'class_variance' else name
+            values = [m[name] for m in mine]
+            if None in values:
+                assert shown == '–'
+                continue
+            assert float(attributes['data-mean']) == pytest.approx(np.mean(values), rel=1e-12)
+            mean, sd = (float(part) for part in shown.split(' ± '))
+            places = len(shown.split(' ± ')[0].partition('.')[2])
+            assert mean == pytest.approx(np.mean(values), abs=0.51 * 10**-places)
+            assert sd == pytest.approx(np.std(values, ddof=1), abs=0.51 * 10**-places)
+        row = next(r for r in returned if r['arm'] == arm)
+        assert row['n'] == 3 and row['best'] == best
+        assert row['sd'] == pytest.approx(statistics.stdev(m['frechet'] for m in mine))
+
+
+def test_settings_and_cost_are_those_of_the_final_rows(whole):
+    table = Page(whole[-1]).tables[1]
+    shown = {arm: [' '.join(''.join(w).split()) for _, w in row][1:] for arm, row in table.items()}
+    assert shown['autoguidance'][:6] == ['2.1', '0.1', '0.05', 'all', '63 + 63', '1.27×']
+    assert shown['interval'][3:6] == ['(0.2, 2.5]', '63 + 26', '1.42×']
+    assert shown['none'][:6] == ['–', '0.1', '–', '–', '63', '1.00×']
+
+
+def test_search_table_compares_the_best_try_with_fresh_seeds(whole):
+    _, rows, _, text = whole
+    shown = [''.join(w).strip() for _, w in Page(text).tables[2]['cfg']]
+    tries = [r['metrics']['frechet'] for r in rows if (r['arm'], r['phase']) == ('cfg', 'search')]
+    final = [r['metrics']['frechet'] for r in rows if (r['arm'], r['phase']) == ('cfg', 'final')]
+    assert shown[1:3] == [str(len(tries)), f'{min(tries):.2f}']
+    assert shown[4] == f'{np.mean(final) - min(tries):+.2f}'
+
+
+def test_page_loads_nothing_from_outside(whole):
+    text = whole[-1]
+    loads = [v for _, n, v in Page(text).attributes if n in ('src', 'href', 'srcset', 'data')]
+    assert loads and all(v.startswith(('data:image/png;base64,', '#')) for v in loads)
+    tags = {tag for tag, _, _ in Page(text).attributes}
+    assert not tags & {'script', 'link', 'iframe', 'object', 'base'}
+    assert not re.search(r'url\(|@import|https?:', text)
+    targets = {v for _, n, v in Page(text).attributes if n == 'id'}
+    assert {v[1:] for v in loads if v.startswith('#')} <= targets
+
+
+def test_every_figure_is_there_in_both_schemes(whole):
+    folder = whole[0] / 'figures'
+    expected = {f'{name}{end}' for name in report.FIGURES for end in ('.png', '-dark.png', '.svg')}
+    expected |= {f'{name}{end}' for name in report.SHEETS for end in ('.png', '.svg')}
+    assert set(files.names(folder)) == expected
+    for name in files.names(folder, '.png'):
+        with Image.open(folder / name) as image:
+            image.load()
+            pixels = np.asarray(image.convert('L'), float)
+        assert image.format == 'PNG' and pixels.std() > 5, f'{name} is blank'
+        assert (pixels[2, 2] < 60) == name.endswith('-dark.png')
+    with Image.open(folder / 'weights.png') as image:
+        assert image.width == 2 * 1040, 'twice the pixels of the page'
+
+
+def test_a_figure_is_the_same_for_the_same_numbers(whole):
+    drawn = drawing.render(scores.cost, read(whole[0]))
+    for end, content in drawn.items():
+        assert content == (whole[0] / 'figures' / f'cost{end}').read_bytes()
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='has no study.json'):
+        report.main(tmp_path)
+    files.write_json(tmp_path / 'study.json', {'title': 'no arms'})
+    with pytest.raises(ValueError, match='names no arms'):
+        report.main(tmp_path)
+
+
+def test_damaged_parts_are_named(small):
+    folder, write = small
+    with pytest.raises(ValueError, match='row 2: has no phase'):
+        write([*finals('none', [1.0]), {'arm': 'none'}])
+    write([])
+    images = np.zeros((2, 8, 8), np.uint8)
+    files.save_npz(folder / 'samples' / 'cfg.npz', {'images': images, 'labels': np.zeros(2)})
+    with pytest.raises(ValueError, match=r'cfg.npz: images are uint8 \[2, 8, 8\]'):
+        read(folder)
+
+
+def test_an_empty_study_says_what_is_missing(small):
+    folder, _ = small
+    report.main(folder)
+    text = ''.join(Page((folder / 'report.html').read_text()).words)
+    for part in ('not finished', 'the search for settings', 'final scores of every arm', 'floor'):
+        assert part in text
+    assert 'No answer yet' in text and files.names(folder / 'figures') == []
+
+
+def test_an_unfinished_study_shows_what_there_is(small):
+    folder, write = small
+    rng = np.random.default_rng(0)
+    rows = list(fake_study.rows_of('autoguidance', rng))[:-2]
+    write([*rows, *finals('none', [9.0, 8.0])])
+    fake_study.write_run(files.path(folder) / 'runs' / 'guide', 1.3, rng)
+    report.main(folder)
+    text = ''.join(Page((folder / 'report.html').read_text()).words)
+    assert 'some of the 3 seed blocks of No guidance, Autoguidance' in text
+    assert 'no error bars tell' in text, 'one block of autoguidance proves nothing'
+    there = files.names(folder / 'figures', '-dark.png')
+    assert {'weights-dark.png', 'ema-dark.png', 'search-dark.png', 'loss-dark.png'} <= set(there)
+    assert read(folder).stat('none').n == 2
+
+
+def test_text_of_the_study_is_escaped(small):
+    folder, write = small
+    evil = '<script>alert("x")</script> & $\\bad_{$ \''
+    meta = fake_study.about()
+    meta |= {'title': evil, 'command': evil, 'metric_title': evil, 'provenance': {evil: evil}}
+    meta['arms'] = {evil: meta['arms']['none'], 'cfg': {**meta['arms']['cfg'], 'title': evil}}
+    meta['arms'][evil] |= {'title': evil, 'description': evil, 'main': evil}
+    files.write_json(folder / 'study.json', meta)
+    study = write([*finals(evil, [1.0, 2.0, 3.0]), *finals('cfg', [1.0, 2.0, 3.0])])
+    parsed = Page(page.build(study, {}))
+    assert 'script' not in {tag for tag, _, _ in parsed.attributes}
+    assert '<script>' not in page.build(study, {})
+    assert collections.Counter(parsed.words)[evil] >= 3
+    assert evil in [value for _, name, value in parsed.attributes if name == 'data-arm']
+    assert drawing.render(scores.trade_off, study) == {}, 'no precision, no figure'
+    rows = [{**row, 'cost': {'relative': 1.0}} for row in study.rows]
+    assert drawing.render(scores.cost, write(rows))['.png'], 'a title is no formula'
+
+
+@pytest.mark.parametrize(
+    'none, auto, says',
+    [
+        ([9.0, 10.0, 11.0], [5.0, 5.5, 6.0], 'lowers the FD (digit classifier) from'),
+        ([5.0, 5.5, 6.0], [9.0, 10.0, 11.0], 'raises the FD (digit classifier) from'),
+        ([9.0, 10.0, 11.0], [8.0, 9.0, 10.0], 'within the error bars, so this study shows none'),
+        ([9.0], [5.0], 'no error bars tell'),
+    ],
+)
+def test_the_answer_follows_the_numbers(small, none, auto, says):
+    study = small[1]([*finals('none', none), *finals('autoguidance', auto)])
+    found = ' '.join(words.answer(study))
+    assert says in found
+    assert ('more than the error bars' in found) == ('from' in says)
+    if len(none) == 3:
+        wins = sum(a < n for a, n in zip(auto, none))
+        assert f'lower on {wins} of 3 blocks of fresh seeds' in found
+        assert 'Recall goes from 0.5010\u00a0±\u00a00.0010' in found
+
+
+def test_best_and_ties_by_the_stated_rule():
+    found = {
+        'a': stats.Stat((1.0, 1.2)),
+        'b': stats.Stat((1.2, 1.4)),
+        'c': stats.Stat((3.0, 3.1)),
+        'd': stats.Stat((1.1,)),
+        'e': None,
+    }
+    # |1.1 − 1.3| = 0.2 < 2 · 0.1414; d has no spread, so nothing is said of it.
+    del found['d']
+    assert stats.marks(stats.METRICS['frechet'], found) == {'a': 'best', 'b': 'tie'}
+    assert stats.marks(stats.METRICS['recall'], found) == {'c': 'best'}
+    assert stats.marks(stats.METRICS['density'], found) == {'a': 'best', 'b': 'tie'}
+    alone = {'a': stats.Stat((1.0,)), 'b': stats.Stat((1.0,))}
+    assert 'tie' not in stats.marks(stats.METRICS['frechet'], alone).values()
+
+
+def test_undefined_metrics_are_left_out_and_absolute_variance_is_divided_by_the_floor(small):
+    rows = finals('none', [9.0, float('nan'), None])
+    rows[0]['metrics']['class_variance'] = 3.0
+    rows.append({'phase': 'floor', 'arm': 'real', 'metrics': {'class_variance': 4.0}})
+    study = small[1](rows)
+    assert study.stat('none').values == (9.0,)
+    assert study.stat('none', 'class_variance').values == (0.75,)
+    assert study.stat('real', 'class_variance').values == (1.0,)
+
+
+def test_a_setting_scored_twice_counts_once(small):
+    study = small[1]([*finals('none', [9.0, 8.0, 7.0]), *finals('none', [6.0])])
+    assert sorted(study.stat('none').values) == [6.0, 7.0, 8.0]
+
+
+def test_mosaic_shows_the_pixels_of_the_right_samples():
+    images = np.arange(3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2, 1)
+    sheet = strips.mosaic(images, np.array([[2, 0], [-1, 1]]), pixels=8)
+    assert sheet.shape == (18, 18, 4)
+    for k, (top, left) in {2: (0, 0), 0: (0, 10), 1: (10, 10)}.items():
+        tile = sheet[top : top + 8, left : left + 8]
+        assert (tile[..., 0] == np.kron(images[k, ..., 0], np.ones((4, 4)))).all()
+        assert (tile[..., 3] == 255).all()
+    assert not sheet[:, 8:10].any() and not sheet[10:, :8].any(), 'gaps and empty places'
+    assert Image.open(io.BytesIO(strips.png(sheet))).size == (18, 18)
+
+
+def test_columns_are_classes_where_there_are_few():
+    index, heads = strips.arrange([3, 1, 3, 1, 3], columns=10, rows=2)
+    assert heads == ['1', '3'] and index.tolist() == [[1, 0], [3, 2]]
+    index, heads = strips.arrange([-1] * 5, columns=3, rows=4)
+    assert heads == [''] * 3 and index.tolist() == [[0, 1, 2], [3, 4, -1]]
+    index, heads = strips.arrange(np.arange(100), columns=10, rows=1)
+    assert index.tolist() == [list(range(10))] and set(heads) == {''}
+
+
+def test_search_trace_is_the_running_best(small):
+    rows = [
+        {'key': str(i), 'phase': 'search', 'arm': 'cfg', 'metrics': {'frechet': value}}
+        for i, value in enumerate([5.0, 'nan', 7.0, 3.0])
+    ]
+    assert curves.traces(small[1](rows))['cfg'].tolist() == [5.0, 5.0, 5.0, 3.0]
+
+
+def test_labels_keep_apart_and_in_order():
+    given = np.array([0.5, 0.1, 0.52, 0.51, 0.9])
+    placed = drawing.spread_out(given, 0.1)
+    assert (np.diff(placed[np.argsort(given)]) > 0.0999).all()
+    assert drawing.spread_out([0.1, 0.5, 0.3], 0.1).tolist() == [0.1, 0.5, 0.3]
+
+
+def test_rows_of_the_past_are_left_out(small):
+    folder, write = small
+    old = [
+        {**row, 'key': f'old{i}', 'setting': {'weight': 3.0}}
+        for i, row in enumerate(finals('cfg', [1.0, 1.0, 1.0]))
+    ]
+    new = [{**row, 'setting': {'weight': 1.5}} for row in finals('cfg', [5.0, 6.0])]
+    other = [{**new[0], 'key': 'seeds', 'seeds': [7, 1500]}]
+    study = write([*old, *other, *new])
+    assert study.stat('cfg').values == (5.0, 6.0) and study.chosen('cfg') == {'weight': 1.5}
+    files.write_json(folder / 'study.json', {**fake_study.about(), 'rows': ['old0', 'old2']})
+    assert read(folder).stat('cfg').values == (1.0, 1.0), 'the study itself knows best'
