@@ -59,7 +59,9 @@ VERBS = {
     'sweep': _verb(
         'sweep',
         'score every combination of weights, EMA lengths and intervals',
-        '--config=configs/sweep.py --workdir=out/sweep',
+        '--config=configs/sweep.py --config.main.run=runs/digits/main '
+        '--config.guide.run=runs/digits/guide --config.sweep.weight=1.0,1.25,…,3.0 '
+        '--workdir=out/sweep',
     ),
     'study': _verb(
         'study',
@@ -88,7 +90,7 @@ VERBS = {
     'bench': _verb(
         'bench',
         'measure training and sampling speed, and compile time',
-        '--config=configs/digits.py:main',
+        '--config=configs/bench.py:net_a',
         workdir=False,
     ),
     'prepare': Verb(
@@ -107,7 +109,7 @@ FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
     'json': 'file to which the printed table is written as well',
-    'devices': 'devices to split the processor into where there is no accelerator (default: its cores, at most 8)',
+    'devices': 'devices to split the processor into, without accelerator (default: its cores, ≤ 8)',
     'dry_run': 'print the resolved settings and stop',
     'debug': 'show tracebacks and library logs',
     'help': 'show this text; with --config, the values of that file',

@@ -61,7 +61,9 @@ class Settings:
 
     def __post_init__(self):
         if self.repeats < 1 or self.batch_size < 1:
-            raise ValueError(f'repeats ({self.repeats}), batch_size ({self.batch_size}) must be ≥ 1')
+            raise ValueError(
+                f'repeats ({self.repeats}), batch_size ({self.batch_size}) must be ≥ 1'
+            )
 
 
 @dataclass(frozen=True)

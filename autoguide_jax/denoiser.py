@@ -1,9 +1,9 @@
 """Preconditioning and the uncertainty head around any backbone F.
 
-    (1) D(x; σ, c) = c_skip·x + c_out·F(c_in·x; c_noise, c)      arXiv 2206.00364, Eq. 7
-    (2) c_skip = σ_d²/(σ²+σ_d²)   c_out = σσ_d/√(σ²+σ_d²)   c_in = 1/√(σ²+σ_d²)   [Table 1]
-    (3) c_noise = ln(σ) / 4
-    (4) u(σ) = linear(fourier_128(c_noise)), one log-variance per sample, training only  [Eq. 21]
+(1) D(x; σ, c) = c_skip·x + c_out·F(c_in·x; c_noise, c)      arXiv 2206.00364, Eq. 7
+(2) c_skip = σ_d²/(σ²+σ_d²)   c_out = σσ_d/√(σ²+σ_d²)   c_in = 1/√(σ²+σ_d²)   [Table 1]
+(3) c_noise = ln(σ) / 4
+(4) u(σ) = linear(fourier_128(c_noise)), one log-variance per sample, training only  [Eq. 21]
 """
 
 import jax.numpy as jnp

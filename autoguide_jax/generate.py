@@ -1,6 +1,6 @@
 """Draw samples from a main network, alone or guided, into a sample set.
 
-    python -m autoguide_jax sample --config=configs/pair.py --config.main.run=runs/digits/main …
+python -m autoguide_jax sample --config=configs/pair.py --config.main.run=runs/digits/main …
 """
 
 from dataclasses import dataclass, field

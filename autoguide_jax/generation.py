@@ -5,6 +5,7 @@ Weights of the networks, guidance weights and intervals are arguments of the pro
 over EMA lengths, weights and intervals compiles once.
 """
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoguide_jax import latents, mesh, stop
-from autoguide_jax.guidance import Guidance
 
 NOISE, LABEL, CHURN = 0, 1, 2
 
@@ -83,14 +83,15 @@ class Programs:
     def images(self, calls, guidance, seeds, labels):
         """uint8 [n, h, w, c] for seeds [n] and labels int32 [n].
 
-        calls: Call of the main network, then of each guide; guidance: one Guidance per guide.
+        calls: Call of the main network, then of each guide; guidance: one rule per guide.
         """
         n, size = len(seeds), self.batch_size
         if not n <= size:
             raise ValueError(f'{n} seeds in a batch of {size}')
         fill = lambda a, dtype: np.resize(np.asarray(a, dtype), size)
         batch = mesh.put_batch(self.devices, (fill(seeds, np.uint32), fill(labels, np.int32)))
-        args = (tuple(self.on_device(c.network) for c in calls), floats(guidance), *batch)
+        rules = jax.tree.map(np.float32, tuple(guidance))
+        args = (tuple(self.on_device(c.network) for c in calls), rules, *batch)
         return np.asarray(self.program(calls, args)(*args))[:n]
 
     def on_device(self, network):
@@ -104,7 +105,7 @@ class Programs:
 
     def program(self, calls, args):
         """The compiled sampler for these architectures."""
-        key = tuple(call.architecture() for call in calls)
+        key = program_key(calls, args[1])
         if key not in self.compiled:
             start = time.monotonic()
             stacked = self.stack_or_not(key, calls, args)
@@ -123,8 +124,7 @@ class Programs:
         def sample(variables, guidance, seeds, labels):
             bound = [bind(d, v, labels, c) for d, v, c in zip(denoisers, variables, calls)]
             together = bind_together(denoisers[0], variables, labels, calls) if stacked else None
-            rule = Guidance.combine([Guidance(w, (lo, hi)) for w, lo, hi in guidance])
-            denoise = rule(bound[0], bound[1:], together)
+            denoise = guided(guidance, bound[0], bound[1:], together)
             noise = jax.vmap(lambda s: jax.random.normal(stream(s, NOISE), shape))(seeds)
             keys = jax.vmap(lambda s: stream(s, CHURN))(seeds)
             return encoding.decode(sampler(denoise, noise, keys))
@@ -134,7 +134,9 @@ class Programs:
 
     def stack_or_not(self, key, calls, args):
         """Whether to evaluate all networks in one vmapped call: possible if they are all alike."""
-        alike = len(calls) > 1 and all(net == key[0][0] for net, _ in key)
+        architectures = [call.architecture()[0] for call in calls]
+        alike = len(calls) > 1 and len(set(architectures)) == 1
+        alike = alike and all(hasattr(rule, 'excess') for rule in args[1])
         if not alike or self.stack == 'off':
             return False
         if self.stack == 'on':
@@ -142,8 +144,9 @@ class Programs:
         short = type(self.sampler)(num_steps=2)
         seconds = {}
         for stacked in (False, True):
-            guidance = tuple((2.0, 0.0, np.inf) for _ in calls[1:])
-            given = (args[0], floats_of(guidance), *args[2:])
+            always = [{'weight': 2.0, 'interval': (0.0, np.inf)} for _ in calls[1:]]
+            rules = tuple(dataclasses.replace(r, **a) for r, a in zip(args[1], always))
+            given = (args[0], jax.tree.map(np.float32, rules), *args[2:])
             build = lambda: self.jit(calls, stacked, short).lower(*given).compile()  # noqa: B023
             program = stop.interruptible(build, doing='timing stacked networks')
             seconds[stacked] = min(timed(program, given) for _ in range(4))
@@ -170,13 +173,19 @@ def bind_together(denoiser, variables, labels, calls):
     return together
 
 
-def floats(guidance):
-    """Guidance settings as traced float32 leaves."""
-    return floats_of(tuple((g.weight, *g.interval) for g in guidance))
+def program_key(calls, guidance):
+    """What a compiled sampler depends on: architectures and rules, not their numbers."""
+    return tuple(call.architecture() for call in calls), jax.tree.structure(tuple(guidance))
 
 
-def floats_of(rows):
-    return jax.tree.map(np.float32, rows)
+def guided(rules, main, guides, together):
+    """The guided denoiser of one rule per guide; without guides, main itself."""
+    if not rules:
+        return main
+    extra = () if together is None else (together,)
+    if len(rules) == 1:
+        return rules[0](main, guides[0], *extra)
+    return type(rules[0]).combine(rules)(main, guides, *extra)
 
 
 def timed(program, args):
@@ -186,9 +195,13 @@ def timed(program, args):
 
 
 def calls_per_image(sampler, guidance):
-    """Network evaluations per image: {'main': n, 'guides': [n, …]}, exact (Eq. of the interval)."""
+    """Network evaluations per image: {'main': n, 'guides': [n, …]}, exact.
+
+    A rule that cannot tell where it acts (no `excess`) counts as acting everywhere.
+    """
     sigmas = sampler.sigmas().astype(np.float32)
-    acts = [int(np.sum(np.asarray(g.excess(sigmas)) != 0)) for g in guidance]
+    excess = [g.excess(sigmas) if hasattr(g, 'excess') else np.ones(len(sigmas)) for g in guidance]
+    acts = [int(np.sum(np.asarray(e) != 0)) for e in excess]
     return {'main': len(sigmas), 'guides': acts}
 
 

@@ -1,8 +1,8 @@
 """The EDM2 training loss (arXiv 2312.02696, Eq. 15 and 21; 2206.00364, Table 1).
 
-    (1) ln σ ~ N(P_mean, P_std²)
-    (2) λ(σ) = (σ² + σ_d²) / (σ σ_d)²
-    (3) L = Σ_pixels [ λ/e^u · (D(x0 + σε; σ) − x0)² + u ],  mean over the batch
+(1) ln σ ~ N(P_mean, P_std²)
+(2) λ(σ) = (σ² + σ_d²) / (σ σ_d)²
+(3) L = Σ_pixels [ λ/e^u · (D(x0 + σε; σ) − x0)² + u ],  mean over the batch
 """
 
 from dataclasses import dataclass
@@ -31,9 +31,7 @@ class EDM2Loss:
 
     def __post_init__(self):
         if self.p_std <= 0 or self.sigma_data <= 0:
-            raise ValueError(
-                f'p_std ({self.p_std}) and sigma_data ({self.sigma_data}) must be > 0'
-            )
+            raise ValueError(f'p_std ({self.p_std}) and sigma_data ({self.sigma_data}) must be > 0')
 
     def __call__(self, denoise_with_logvar, x0, keys):
         """Per-sample loss [n], unweighted loss per element [n] and sigma [n].

@@ -1,7 +1,7 @@
 """Adam with the EDM2 learning rate (arXiv 2312.02696, Eq. 67 and appendix B).
 
-    (1) lr(n) = α_ref / √max(n / (t_ref·batch), 1) · min(n / n_rampup, 1)
-        n = images seen before the step: the first step of a run with a ramp-up has lr 0.
+(1) lr(n) = α_ref / √max(n / (t_ref·batch), 1) · min(n / n_rampup, 1)
+    n = images seen before the step: the first step of a run with a ramp-up has lr 0.
 """
 
 from dataclasses import dataclass

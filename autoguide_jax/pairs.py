@@ -1,14 +1,15 @@
 """Which networks, how combined: the settings of a guided denoiser, and the networks they name.
 
-    D = D_m + Σ_i (w_i(σ) − 1)·(D_m − D_i),  i ∈ {guide, uncond}           arXiv 2406.02507, Eq. 6
+D = D_m + Σ_i (w_i(σ) − 1)·(D_m − D_i),  i ∈ {guide, uncond}           arXiv 2406.02507, Eq. 6
 """
 
 import dataclasses
 from dataclasses import dataclass, field
 
 from autoguide_jax import files, snapshots
+from autoguide_jax import guidance as guidance_room
 from autoguide_jax.generation import Call
-from autoguide_jax.guidance import Guidance, split_total
+from autoguide_jax.guidance import split_total
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,21 @@ class GuidanceSettings:
       alpha: share of the guide in w − 1, the rest is the unconditional network's; −1 = decided by
         which of the two is given (1 or 0), required when both are
       uncond_interval: noise levels (lo, hi] at which the unconditional network acts
+      rule: the guidance rule, a name in autoguide_jax/guidance/__init__.py
     """
 
     weight: float = 1.0
     interval: tuple[float, ...] = (0.0, float('inf'))
     alpha: float = -1.0
     uncond_interval: tuple[float, ...] = (0.0, float('inf'))
+    rule: str = 'autoguidance'
 
     def __post_init__(self):
         for name in ('interval', 'uncond_interval'):
             pair = getattr(self, name)
             if len(pair) != 2 or not 0 <= pair[0] < pair[1]:
                 raise ValueError(f'{name} ({pair}) must be two noise levels, 0 ≤ lo < hi')
+        guidance_room.table.get(self.rule)
         if self.alpha != -1 and not 0 <= self.alpha <= 1:
             raise ValueError(f'alpha ({self.alpha}) must be in [0, 1], or −1 to leave it open')
 
@@ -87,13 +91,17 @@ class Pair:
         rule = self.guidance
         alpha = rule.alpha if rule.alpha != -1 else float(bool(self.guide.run))
         w_c, w_u = split_total(rule.weight, alpha)
+        make = guidance_room.table.get(rule.rule)
         found = [
-            ('guide', self.guide, Guidance(w_c, rule.interval)),
-            ('uncond', self.uncond, Guidance(w_u, rule.uncond_interval)),
+            ('guide', self.guide, make(w_c, rule.interval)),
+            ('uncond', self.uncond, make(w_u, rule.uncond_interval)),
         ]
         if self.uncond.run and not self.guide.run and rule.uncond_interval == (0.0, float('inf')):
-            found[1] = ('uncond', self.uncond, Guidance(w_u, rule.interval))
-        return [item for item in found if item[1].run]
+            found[1] = ('uncond', self.uncond, make(w_u, rule.interval))
+        used = [item for item in found if item[1].run]
+        if len(used) > 1 and not hasattr(make, 'combine'):
+            raise ValueError(f'guidance.rule ({rule.rule}) takes one guide; give guide or uncond')
+        return used
 
 
 class Networks:
@@ -155,7 +163,7 @@ def identity(pair):
         report = snapshots.assess(ref.run, ref.std, ref.nimg or None)
         networks[role] = {'sources': report.sources_hash, 'std': ref.std, 'nimg': report.nimg}
     guidance = {role: [rule.weight, *rule.interval] for role, _, rule in rules}
-    return {'networks': networks, 'guidance': guidance}
+    return {'networks': networks, 'guidance': guidance, 'rule': pair.guidance.rule}
 
 
 def setting_row(pair):

@@ -8,7 +8,7 @@ import time
 import jax
 
 from autoguide_jax import config, files, mesh, pairs, stop
-from autoguide_jax.generation import calls_per_image, sample_labels
+from autoguide_jax.generation import calls_per_image, program_key, sample_labels
 
 
 class Scorer:
@@ -76,7 +76,7 @@ class Scorer:
 
     def compile(self, calls, rules, seeds, labels):
         """Outside the clock; a no-op after the first setting of an architecture."""
-        key = tuple(call.architecture() for call in calls)
+        key = program_key(calls, rules)
         if key not in self.programs.compiled:
             self.programs.images(calls, rules, seeds[:1], labels[:1])
 
@@ -95,7 +95,9 @@ class Scorer:
         name = files.content_hash(network.config['network'])
         if name not in self.flops:
             net = network.config['network']
-            x = jax.ShapeDtypeStruct((1, net['resolution'], net['resolution'], net['channels']), 'f4')
+            x = jax.ShapeDtypeStruct(
+                (1, net['resolution'], net['resolution'], net['channels']), 'f4'
+            )
             spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), network.variables)
             scalar, label = jax.ShapeDtypeStruct((), 'f4'), jax.ShapeDtypeStruct((1,), 'i4')
             cost = jax.jit(network.denoiser.apply).lower(spec, x, scalar, label).cost_analysis()

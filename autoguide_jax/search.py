@@ -72,7 +72,7 @@ def minimise(objective, names, settings, seed=0):
 
 
 def from_unit(settings, name, unit):
-    """[0, 1] → the range of this setting: logarithmic for EMA lengths and noise levels, on its grid."""
+    """[0, 1] → this setting's range and grid; EMA lengths and noise levels logarithmically."""
     low, high = getattr(settings, name)
     value = low + unit * (high - low) if name == 'weight' else low * (high / low) ** unit
     step = STEPS.get(name)
@@ -82,5 +82,9 @@ def from_unit(settings, name, unit):
 def to_unit(settings, name, value):
     """The inverse of `from_unit`, up to its rounding."""
     low, high = getattr(settings, name)
-    unit = (value - low) / (high - low) if name == 'weight' else math.log(value / low) / math.log(high / low)
+    unit = (
+        (value - low) / (high - low)
+        if name == 'weight'
+        else math.log(value / low) / math.log(high / low)
+    )
     return float(np.clip(unit, 0, 1))

@@ -145,7 +145,9 @@ def main(settings, workdir):
 def table_row(row):
     """One row of the printed table."""
     setting = row['setting']
-    stds = {f'{role}_std': setting[role]['std'] for role in ('main', 'guide', 'uncond') if setting[role]}
+    stds = {
+        f'{role}_std': setting[role]['std'] for role in ('main', 'guide', 'uncond') if setting[role]
+    }
     lo, hi = setting['interval']
     return {
         **stds,

@@ -1,8 +1,8 @@
 """How fast, for a named pair of networks.
 
-    python -m autoguide_jax bench --config=configs/bench.py:net_a      16×16×3, 32 and 16 channels
-    python -m autoguide_jax bench --config=configs/bench.py:digits     the digits study's networks
-    python -m autoguide_jax bench --config=configs/bench.py:img64-s    EDM2-S guided by XS; TPU or GPU
+    python -m autoguide_jax bench --config=configs/bench.py:net_a    16×16×3, 32 and 16 channels
+    python -m autoguide_jax bench --config=configs/bench.py:digits   the digits study's networks
+    python -m autoguide_jax bench --config=configs/bench.py:img64-s  EDM2-S guided by XS; TPU or GPU
 
 Cost: net_a and digits about one minute on 2 cores.
 """
@@ -14,19 +14,27 @@ def run(channels, batch_size, **network):
     network = {'name': 'edm2_unet', 'model_channels': channels, **network}
     return {
         'network': network,
-        'train': {k: batch_size for k in ('total_nimg', 'batch_size', 'snapshot_nimg')}
+        'train': dict.fromkeys(('total_nimg', 'batch_size', 'snapshot_nimg'), batch_size)
         | {'checkpoint_nimg': batch_size, 'log_nimg': batch_size},
     }
 
 
 def get_config(arg='net_a'):
     if arg == 'net_a':
-        small = {'channel_mult': (1, 2), 'num_blocks': 1, 'attn_resolutions': (8,), 'channels_per_head': 32}
+        small = {
+            'channel_mult': (1, 2),
+            'num_blocks': 1,
+            'attn_resolutions': (8,),
+            'channels_per_head': 32,
+        }
         pair = run(32, 64, **small), run(16, 64, **small)
         image, sample = {'resolution': 16, 'channels': 3, 'label_dim': 10}, 64
     elif arg == 'digits':
         small = {'channel_mult': (1, 2), 'num_blocks': 1, 'attn_resolutions': (4,)}
-        pair = run(32, 128, channels_per_head=32, **small), run(16, 128, channels_per_head=16, **small)
+        pair = (
+            run(32, 128, channels_per_head=32, **small),
+            run(16, 128, channels_per_head=16, **small),
+        )
         image, sample = {'resolution': 8, 'channels': 1, 'label_dim': 10}, 250
     elif arg == 'img64-s':
         pair = run(192, 2048, dtype='bfloat16'), run(128, 2048, dtype='bfloat16')

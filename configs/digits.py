@@ -5,10 +5,10 @@
     python -m autoguide_jax train --config=configs/digits.py:guide --workdir=runs/digits/guide
 
 Runs: main; guide (half as wide, 1/4 of the training); guide_16 (the same, 1/16); early (the main
-network after 1/4 of its training, with snapshots close enough for its own EMAs); small (the guide's
-network, trained as long as main); uncond and uncond_guide (main and guide without labels).
-1/16, the paper's ratio on ImageNet, is 64 steps here: such a guide is so much worse than main (r ≫ 2)
-that the best weight, w* = r/(r−1), is hardly above 1. The study shows both.
+network after 1/4 of its training, with snapshots close enough for its own EMAs); small (the
+guide's network, trained as long as main); uncond and uncond_guide (main and guide without labels).
+1/16, the paper's ratio on ImageNet, is 64 steps here: such a guide is so much worse than main
+(r ≫ 2) that the best weight, w* = r/(r−1), is hardly above 1. The study shows both.
 Cost: about 10 minutes on 2 cores without an accelerator; a single run 5 to 30 seconds.
 """
 

@@ -4,7 +4,7 @@
         --config.main.run=runs/digits/main --config.guide.run=runs/digits/guide \
         --config.sweep.weight=1.0,1.25,…,3.0 --config.sweep.guide_std=0.05,0.10
 
-Cost: images × (2N − 1) evaluations per setting. Result: out/sweep/results.jsonl, best printed first.
+Cost: images × (2N − 1) evaluations per setting. Result: out/sweep/results.jsonl, best first.
 """
 
 from ml_collections import ConfigDict

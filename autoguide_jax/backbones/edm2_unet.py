@@ -35,7 +35,7 @@ class Attention(nn.Module):
 
 
 def attend(q, k, v):
-    """softmax(q·kᵀ/√d)·v for [n, tokens, heads, d]; cuDNN's fused kernel on a GPU in half precision.
+    """softmax(q·kᵀ/√d)·v for [n, tokens, heads, d]; fused by cuDNN on a GPU in half precision.
 
     On TPU and CPU, and in float32, XLA's own fusion is used: no fused kernel exists for them in
     jax.nn.dot_product_attention.
@@ -144,7 +144,7 @@ class EDM2UNet(nn.Module):
             width = self.model_channels * mult
             if self.has_attention(level) and width % self.channels_per_head:
                 raise ValueError(
-                    f'channels_per_head ({self.channels_per_head}) must divide the {width} channels '
+                    f'channels_per_head ({self.channels_per_head}) must divide {width}, the width '
                     f'at resolution {self.resolution >> level}, which has attention'
                 )
 
@@ -179,10 +179,8 @@ class EDM2UNet(nn.Module):
 
     def block(self, level, flavor, kind, resample='', attention=None):
         size = self.resolution >> level
-        prior = level - 1 if resample == 'down' else level
-        width = self.model_channels * self.channel_mult[prior if resample == 'down' else level]
-        if resample == 'up':
-            width = self.model_channels * self.channel_mult[level + 1]
+        source = {'down': level - 1, 'up': level + 1}.get(resample, level)
+        width = self.model_channels * self.channel_mult[source]
         if attention is None:
             attention = size in tuple(self.attn_resolutions)
         make = nn.remat(Block) if self.remat else Block

@@ -8,7 +8,8 @@ from autoguide_jax.registry import Registry
 from autoguide_jax.samplers.edm import Euler, Heun
 
 table = Registry(
-    'samplers', {'heun': 'autoguide_jax.samplers.edm:Heun', 'euler': 'autoguide_jax.samplers.edm:Euler'}
+    'samplers',
+    {'heun': 'autoguide_jax.samplers.edm:Heun', 'euler': 'autoguide_jax.samplers.edm:Euler'},
 )
 
 __all__ = ['Euler', 'Heun', 'table']

@@ -1,0 +1,130 @@
+"""What is compared, and how: the settings of a study."""
+
+from dataclasses import dataclass, field
+
+from autoguide_jax import config
+from autoguide_jax.search import SearchSettings
+from autoguide_jax.train_step import Settings as TrainSettings
+
+
+@dataclass(frozen=True)
+class ArmSettings:
+    """One method: which runs take part. What is searched follows from it.
+
+    Settings:
+      title: name in tables and figures
+      description: one sentence for the reader
+      main: run of the main network
+      guide: run of the guide; empty = none
+      guide_nimg: snapshot of the guide, images seen; 0 = its last
+      uncond: run of the unconditional network; empty = none
+      same_std: one EMA length for main network and guide
+      search_interval: whether the ends of the guidance interval are searched too
+    """
+
+    title: str
+    main: str
+    description: str = ''
+    guide: str = ''
+    guide_nimg: int = 0
+    uncond: str = ''
+    same_std: bool = False
+    search_interval: bool = False
+
+    def __post_init__(self):
+        if self.guide and self.uncond:
+            raise ValueError(f'guide ({self.guide}) and uncond ({self.uncond}): give one of them')
+
+
+@dataclass(frozen=True)
+class FinalSettings:
+    """The scores that count, on seeds that no search has seen.
+
+    Settings:
+      images: samples per repeat
+      repeats: fresh sets of seeds, each scored on its own
+      first_seed: seed of the first sample
+    """
+
+    images: int = 1000
+    repeats: int = 3
+    first_seed: int = 1_000_000
+
+    def __post_init__(self):
+        if self.repeats < 1 or self.images < 2:
+            raise ValueError(f'repeats ({self.repeats}) ≥ 1 and images ({self.images}) ≥ 2')
+
+
+@dataclass(frozen=True)
+class ExtraSettings:
+    """Scans around the chosen settings, for the figures.
+
+    Settings:
+      weights: guidance weights of the score-against-w curves; empty = none
+      heatmap_arm: arm whose EMA_m × EMA_g map is drawn; empty = none
+      heatmap_stds: EMA lengths of the map
+      grid: images per arm in the sample grid
+    """
+
+    weights: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0)
+    heatmap_arm: str = ''
+    heatmap_stds: tuple[float, ...] = (0.05, 0.10, 0.15, 0.20)
+    grid: int = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A study.
+
+    Settings:
+      title: heading of the report
+      runs: the trainings, by name; each in WORKDIR/runs/NAME
+      arms: the methods that are compared, by name
+      order: names of the arms in the order of the report; empty = alphabetical
+      search: how the settings of each arm are found
+      final: how the found settings are scored
+      extra: scans for the figures
+      sampler: the sampler
+      data: the real images to compare with, with their labels
+      features: the network whose features are compared
+      metrics: metrics to compute; the first is minimised by the search
+      batch_size: images per call of the sampler
+      stack: networks of equal architecture in one call: auto (measured), on, off
+    """
+
+    title: str
+    runs: dict[str, TrainSettings]
+    arms: dict[str, ArmSettings]
+    order: tuple[str, ...] = ()
+    search: SearchSettings = field(default_factory=SearchSettings)
+    final: FinalSettings = field(default_factory=FinalSettings)
+    extra: ExtraSettings = field(default_factory=ExtraSettings)
+    sampler: config.Part = config.part('autoguide_jax.samplers:table', name='heun')
+    data: config.Part = config.part('autoguide_jax.data:table', name='digits')
+    features: config.Part = config.part('autoguide_jax.metrics.features:table', name='classifier')
+    metrics: tuple[str, ...] = ('frechet', 'precision', 'recall')
+    batch_size: int = 250
+    stack: str = 'auto'
+
+    def __post_init__(self):
+        order = self.order or sorted(self.arms)
+        if sorted(order) != sorted(self.arms):
+            raise ValueError(f'order ({order}) must name every arm once: {sorted(self.arms)}')
+        object.__setattr__(self, 'arms', {name: self.arms[name] for name in order})
+        for name, arm in self.arms.items():
+            for role in ('main', 'guide', 'uncond'):
+                run = getattr(arm, role)
+                if run and run not in self.runs:
+                    raise ValueError(
+                        f'arms.{name}.{role} ({run}) is not a run; known: {", ".join(self.runs)}'
+                    )
+        last = self.search.first_seed + self.search.images
+        first, final_last = self.final.first_seed, self.final.first_seed
+        final_last += self.final.images * self.final.repeats
+        if self.search.first_seed < final_last and first < last:
+            raise ValueError(
+                f'final.first_seed ({first}): its seeds must not overlap the search seeds '
+                f'{self.search.first_seed}–{last - 1}'
+            )
+        if self.extra.heatmap_arm and self.extra.heatmap_arm not in self.arms:
+            raise ValueError(f'extra.heatmap_arm ({self.extra.heatmap_arm}) is not an arm')
