@@ -60,8 +60,7 @@ VERBS = {
         'sweep',
         'score every combination of weights, EMA lengths and intervals',
         '--config=configs/sweep.py --config.main.run=runs/digits/main '
-        '--config.guide.run=runs/digits/guide --config.sweep.weight=1.0,1.25,…,3.0 '
-        '--workdir=out/sweep',
+        '--config.guide.run=runs/digits/guide --workdir=out/sweep',
     ),
     'study': _verb(
         'study',
@@ -165,9 +164,7 @@ def run(command):
     if result is not None:
         print(tables.render(result))
     if 'json' in flags:
-        from autoguide_jax import files
-
-        files.write_json(flags['json'], result)
+        registry.resolve('autoguide_jax.files:write_json')(flags['json'], result)
 
 
 def _settings(command):
@@ -189,9 +186,8 @@ def _start(command, settings):
     if 'jax' in sys.modules:
         _split_processor(command.flags)
     if workdir and verb.settings:
-        from autoguide_jax import files
-
-        files.path(workdir).mkdir(parents=True, exist_ok=True)
+        path = registry.resolve('autoguide_jax.files:path')
+        path(workdir).mkdir(parents=True, exist_ok=True)
     try:
         with stop.watch():
             result = main(settings, workdir) if verb.settings else main(workdir)
@@ -286,12 +282,11 @@ def main(argv=None):
         run(command)
     except stop.Stopped as stopped:
         resumes = '; the same command resumes' if VERBS[command.verb].workdir else ''
-        print(f'{stopped}{resumes}', file=sys.stderr)
         sys.stdout.flush()
-        sys.stderr.flush()
+        print(f'{stopped}{resumes}', file=sys.stderr, flush=True)
         os._exit(128 + stopped.signum)
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        return 130 if isinstance(error, KeyboardInterrupt) else 141
     except (ValueError, OSError, FloatingPointError) as error:
         if '--debug' in argv:
             raise

@@ -115,6 +115,7 @@ class Programs:
         return self.compiled[key]
 
     def jit(self, calls, stacked, sampler=None):
+        """The sampler of these architectures, to be compiled: (variables, rules, seeds, labels)."""
         sampler = sampler or self.sampler
         denoisers = [call.network.denoiser for call in calls]
         net = calls[0].network.config['network']

@@ -111,6 +111,7 @@ class Networks:
         self.keep, self.loaded = keep, {}
 
     def get(self, ref, name='main'):
+        """The network of a NetworkRef; name says whose it is in errors."""
         if not ref.run:
             raise ValueError(f'{name}.run is empty: give the run directory of the network')
         key = (str(ref.run), ref.std, ref.nimg)

@@ -14,7 +14,9 @@ from autoguide_jax import config, files, mesh, provenance, snapshots, stop
 from autoguide_jax.checkpoints import Checkpoints
 from autoguide_jax.data.loader import batches
 from autoguide_jax.progress import Progress
-from autoguide_jax.train_step import SIGMA_BINS, Trainer, leaf_names, resolve
+from autoguide_jax.train_step import SIGMA_BINS, Settings, Trainer, leaf_names, resolve
+
+__all__ = ['Settings', 'main']
 
 # What may change when a run is resumed: nothing that the weights at a given nimg depend on.
 MAY_CHANGE = ('train.total_nimg', 'train.log_nimg', 'train.checkpoint_nimg', 'mesh.params')

@@ -167,27 +167,13 @@ def make_step(settings, denoiser, loss, latents):
         each, error, sigma = loss(denoise, latents.encode(images), keys['noise'])
         return jnp.sum(each), (each, error, sigma)
 
-    def gradient(params, buffers, images, labels, keys):
-        """Σ over the batch, in microbatches that each hold every k-th image."""
-        grad = jax.grad(summed_loss, has_aux=True)
-        parts = loop.batch_size // (loop.microbatch_size or loop.batch_size)
-        if parts == 1:
-            return grad(params, buffers, images, labels, keys)
-        strided = lambda a: jnp.moveaxis(a.reshape(-1, parts, *a.shape[1:]), 1, 0)
-        back = lambda a: jnp.moveaxis(a, 0, 1).reshape(-1, *a.shape[2:])
-
-        def one(total, batch):
-            grads, seen = grad(params, buffers, *batch)
-            return jax.tree.map(jnp.add, total, grads), seen
-
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        grads, seen = jax.lax.scan(one, zeros, jax.tree.map(strided, (images, labels, keys)))
-        return grads, jax.tree.map(back, seen)
-
     def step(state, images, labels):
         params = denoiser.normalize_weights(state['params'])
         keys = sample_keys(settings.seed, state['step'], images.shape[0])
-        grads, (each, error, sigma) = gradient(params, state['buffers'], images, labels, keys)
+        batch = images, labels, keys
+        parts = loop.batch_size // (loop.microbatch_size or loop.batch_size)
+        given = params, state['buffers']
+        grads, (each, error, sigma) = gradient(summed_loss, given, batch, parts)
         grads = jax.tree.map(lambda g: g / images.shape[0], grads)
         bad = first_nonfinite(grads)
         if loop.nonfinite == 'zero':
@@ -210,6 +196,27 @@ def make_step(settings, denoiser, loss, latents):
         return new, metrics
 
     return step
+
+
+def gradient(summed_loss, given, batch, parts):
+    """(Σ gradient over the batch, auxiliary [n, …]) of summed_loss(*given, *batch).
+
+    In `parts` microbatches that each hold every parts-th image, so that a batch that is split over
+    devices stays where it is. given: (params, buffers); the gradient is that of params.
+    """
+    grad = jax.grad(summed_loss, has_aux=True)
+    if parts == 1:
+        return grad(*given, *batch)
+    strided = lambda a: jnp.moveaxis(a.reshape(-1, parts, *a.shape[1:]), 1, 0)
+    back = lambda a: jnp.moveaxis(a, 0, 1).reshape(-1, *a.shape[2:])
+
+    def one(total, microbatch):
+        grads, seen = grad(*given, *microbatch)
+        return jax.tree.map(jnp.add, total, grads), seen
+
+    zeros = jax.tree.map(jnp.zeros_like, given[0])
+    grads, seen = jax.lax.scan(one, zeros, jax.tree.map(strided, batch))
+    return grads, jax.tree.map(back, seen)
 
 
 def sample_keys(seed, step, n):

@@ -168,6 +168,7 @@ class EDM2UNet(nn.Module):
         return mp.MPConv(self.channels, (3, 3), name='out_conv')(x, gain).astype(jnp.float32)
 
     def embed(self, c_noise, labels):
+        """Embedding [n, cemb] of noise level and label."""
         width = self.model_channels * max(self.channel_mult)
         fourier = mp.MPFourier(self.model_channels * self.channel_mult[0], name='emb_fourier')
         emb = mp.MPConv(width, name='emb_noise')(fourier(c_noise))
@@ -178,6 +179,7 @@ class EDM2UNet(nn.Module):
         return mp.silu(emb)
 
     def block(self, level, flavor, kind, resample='', attention=None):
+        """The block of a level, named as in the published state dicts."""
         size = self.resolution >> level
         source = {'down': level - 1, 'up': level + 1}.get(resample, level)
         width = self.model_channels * self.channel_mult[source]
@@ -195,6 +197,7 @@ class EDM2UNet(nn.Module):
         )
 
     def encode(self, x, emb, keys):
+        """(x at the lowest level, all skips)."""
         width = self.model_channels * self.channel_mult[0]
         size = self.resolution
         x = mp.MPConv(width, (3, 3), name=f'enc_{size}x{size}_conv')(x)
@@ -209,6 +212,7 @@ class EDM2UNet(nn.Module):
         return x, skips
 
     def decode(self, x, skips, emb, keys):
+        """x at the full resolution; uses up the skips."""
         lowest = len(self.channel_mult) - 1
         for level in range(lowest, -1, -1):
             if level == lowest:

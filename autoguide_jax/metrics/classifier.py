@@ -215,7 +215,7 @@ def load(p: Any, dataset=None) -> tuple[dict, dict]:
     return weights, header
 
 
-def open_classifier(dataset, folder: Any = None, recipe: Recipe = RECIPE) -> Extractor:
+def open_classifier(dataset, folder: Any = None, /, recipe: Recipe = RECIPE) -> Extractor:
     """Return the classifier of a data set as an extractor: read from the folder, or trained now.
 
     folder: kept there for the next time; None = not kept.

@@ -136,7 +136,7 @@ def _efficientnet_weights(p: pathlib.Path):
 
 
 def open_efficientnet_lite0(
-    dataset=None, folder=None, size: int = efficientnet_lite0.SIZE, batch_size: int = 32
+    dataset=None, folder=None, /, size: int = efficientnet_lite0.SIZE, batch_size: int = 32
 ) -> Extractor:
     """Return ImageNet features of EfficientNet-Lite0, 1280 of them.
 
