@@ -183,8 +183,6 @@ def _start(command, settings):
         raise ValueError(f'{command.verb} needs --workdir=FOLDER, local or gs://')
     _prepare_jax(command.flags)
     main = registry.resolve(verb.main)
-    if 'jax' in sys.modules:
-        _split_processor(command.flags)
     if workdir and verb.settings:
         path = registry.resolve('autoguide_jax.files:path')
         path(workdir).mkdir(parents=True, exist_ok=True)
@@ -224,6 +222,7 @@ def _prepare_jax(flags):
     if cache != 'off' and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
         options['jax_compilation_cache_dir'] = str(pathlib.Path(cache).expanduser())
         options['jax_persistent_cache_min_compile_time_secs'] = 1.0
+    options['jax_num_cpu_devices'] = _cpu_devices(flags)
     for name, value in options.items():
         # JAX reads its environment on import; a program's module may have imported it already.
         if 'jax' in sys.modules:
@@ -232,13 +231,13 @@ def _prepare_jax(flags):
             os.environ[name.upper()] = str(value)
 
 
-def _split_processor(flags):
-    from autoguide_jax import mesh
-
-    count = config.setting(schema.Field(int, None, ''), flags.get('devices', '0'), '--devices')
-    if 'devices' in flags and count < 1:
+def _cpu_devices(flags):
+    if 'devices' not in flags:
+        return min(os.cpu_count() or 1, 8)
+    count = config.setting(schema.Field(int, None, ''), flags['devices'], '--devices')
+    if count < 1:
         raise ValueError(f'--devices ({count}) must be at least 1')
-    mesh.use_cpu_devices(count)
+    return count
 
 
 def _command(verb):

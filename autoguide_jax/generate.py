@@ -19,7 +19,8 @@ class SampleSettings:
 
     Settings:
       seeds: seeds of the samples, as '0-49999' or '0,7,100-199'
-      classes: random (uniform, from each seed), one class number, or none
+      classes: random (uniform, from each seed), balanced (seed mod number of classes), one class
+        number, or none
       batch_size: images per call of the sampler
       formats: png (folders of 1000), npz (one file as the usual evaluators read it), or both
       stack: networks of equal architecture in one call: auto (measured), on, off
@@ -33,8 +34,10 @@ class SampleSettings:
 
     def __post_init__(self):
         seed_list(self.seeds)
-        if self.classes not in ('random', 'none') and not self.classes.isdigit():
-            raise ValueError(f"classes ({self.classes!r}) must be 'random', 'none' or a number")
+        if self.classes not in ('random', 'balanced', 'none') and not self.classes.isdigit():
+            raise ValueError(
+                f"classes ({self.classes!r}) must be 'random', 'balanced', 'none' or a number"
+            )
         if self.batch_size < 1:
             raise ValueError(f'batch_size ({self.batch_size}) must be at least 1')
         if not self.formats or set(self.formats) - {'png', 'npz'}:
@@ -68,7 +71,7 @@ def main(settings, workdir):
     classes = settings.sample.classes
     if classes.isdigit() and int(classes) >= num_classes:
         raise ValueError(f'sample.classes ({classes}) must be below {num_classes}, or random')
-    labels = sample_labels(seeds, 0 if classes == 'none' else num_classes, classes)
+    labels = sample_labels(seeds, num_classes, classes)
     sampler = config.build(settings.sampler)
     writer = sample_sets.create(
         workdir, manifest(settings, calls, rules), seeds, settings.sample.formats

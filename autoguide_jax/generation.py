@@ -48,9 +48,16 @@ def seed_list(text):
 
 
 def sample_labels(seeds, num_classes, classes='random'):
-    """int32 [n] labels: uniform at random from each seed, one given class, or −1 for none."""
-    if not num_classes:
+    """int32 [n] labels, each a function of its seed; −1 for none.
+
+    classes: 'random' (uniform, from each seed), 'balanced' (seed mod num_classes: contiguous seeds
+    have every class equally often, which takes the noise of class counts out of small sets), 'none',
+    or one class number.
+    """
+    if not num_classes or classes == 'none':
         return np.full(len(seeds), -1, np.int32)
+    if classes == 'balanced':
+        return (np.asarray(seeds) % num_classes).astype(np.int32)
     if classes != 'random':
         return np.full(len(seeds), int(classes), np.int32)
     draw = lambda seed: jax.random.randint(stream(seed, LABEL), (), 0, num_classes)

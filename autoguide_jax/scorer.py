@@ -15,12 +15,13 @@ class Scorer:
     """Scores pairs with one sampler and one evaluator into a results.jsonl.
 
     evaluator: has score(batches) → {metric: value} and identity, what decides its numbers.
-    programs: generation.Programs; networks: pairs.Networks.
+    programs: generation.Programs; networks: pairs.Networks; classes: as in `sample_labels`.
     """
 
-    def __init__(self, networks, programs, evaluator, file, sampler):
+    def __init__(self, networks, programs, evaluator, file, sampler, classes='random'):
         self.networks, self.programs, self.evaluator = networks, programs, evaluator
         self.file, self.sampler = files.path(file), config.to_dict(sampler)
+        self.classes = classes
         rows = files.read_jsonl(self.file) if self.file.exists() else []
         self.rows = {row['key']: row for row in rows if 'key' in row}
         self.measured = {row['measurement']: row for row in rows if 'measurement' in row}
@@ -37,6 +38,7 @@ class Scorer:
                 **pairs.identity(pair),
                 'sampler': self.sampler,
                 'seeds': [first_seed, count],
+                'classes': self.classes,
                 'evaluator': self.evaluator.identity,
             }
         )
@@ -55,7 +57,8 @@ class Scorer:
         """Draw and score, without the table."""
         calls, rules = self.networks.calls(pair)
         seeds = list(range(first_seed, first_seed + count))
-        labels = sample_labels(seeds, calls[0].network.config['network'].get('label_dim', 0))
+        num_classes = calls[0].network.config['network'].get('label_dim', 0)
+        labels = sample_labels(seeds, num_classes, self.classes)
         self.compile(calls, rules, seeds, labels)
         start = time.monotonic()
         values = self.evaluator.score(self.batches(calls, rules, seeds, labels))

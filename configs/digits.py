@@ -117,9 +117,9 @@ def study():
         'runs': RUNS,
         'arms': ARMS,
         'order': tuple(ARMS),
-        'search': {'budget': 20, 'images': 500, 'weight': (1.05, 2.5)},
+        'search': {'budget': 16, 'images': 500, 'weight': (1.05, 2.5)},
         'final': {'images': 1000, 'repeats': 5},
-        'extra': {'weights': (1.0, 1.1, 1.25, 1.5, 2.0), 'heatmap_arm': 'autoguidance'},
+        'extra': {'weights': (1.0, 1.25, 1.5, 2.0), 'heatmap_arm': 'autoguidance'},
         'sampler': {'name': 'heun', 'num_steps': 12},
         'metrics': (
             'frechet',
@@ -130,6 +130,7 @@ def study():
             'class_accuracy',
             'class_variance_ratio',
         ),
+        'classes': 'balanced',
         'batch_size': 500,
     }
 

@@ -1,19 +1,17 @@
 """The EDM2 network: golden arrays, published sizes, and what must not change its numbers."""
 
-import functools
-
 import edm2_golden as golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from autoguide_jax.backbones import EDM2UNet, mp
 from autoguide_jax.backbones.edm2_unet import PRESETS
 from autoguide_jax.denoiser import Denoiser
 
 nhwc = golden.nhwc
-TINY = EDM2UNet(8, 2, 3, 8, (1, 2), 1, (4,), 8)
 # arXiv 2312.02696, Table 2, counted exactly: RGB and latent channels, 64×64, 1000 classes.
 PUBLISHED = {
     'xxs': (31_307_877, 31_309_029),
@@ -65,12 +63,18 @@ def test_the_presets_have_the_published_number_of_parameters(preset, channels):
     assert count == PUBLISHED[preset][channels - 3]
 
 
-def test_an_untrained_network_only_shrinks_its_input():
-    denoiser = Denoiser(EDM2UNet(8, 1, 10, 8, (1, 2), 1, (4,), 8), sigma_data=0.4)
-    x, sigma = jax.random.normal(jax.random.key(1), (2, 8, 8, 1)), jnp.array([0.1, 3.0])
-    variables = jax.jit(denoiser.init)(jax.random.key(0), x, sigma, jnp.zeros(2, jnp.int32))
-    x0 = jax.jit(denoiser.apply)(variables, x, sigma, jnp.array([3, -1]))
-    c_skip = 0.4**2 / (0.4**2 + np.array([0.1, 3.0]) ** 2)
+def test_an_untrained_network_has_unit_weights_no_gains_and_only_shrinks_its_input():
+    denoiser, (x, sigma, labels) = tiny.denoiser(), tiny.batch()
+    variables = jax.jit(denoiser.init)(jax.random.key(0), x, sigma, labels)
+    weights = np.concatenate([w.ravel() for w in jax.tree.leaves(variables['params']) if w.ndim])
+    gains = [float(w) for w in jax.tree.leaves(variables['params']) if not w.ndim]
+    assert gains == [0] * 6
+    np.testing.assert_allclose([weights.mean(), weights.std()], [0, 1], atol=0.03)
+    fourier = variables['buffers']['logvar_fourier']
+    np.testing.assert_allclose(fourier['freqs'].std(), 2 * np.pi, rtol=0.2)
+    assert 0 <= fourier['phases'].min() < 0.3 and 6 < fourier['phases'].max() < 2 * np.pi
+    x0 = jax.jit(denoiser.apply)(variables, x, sigma, labels)
+    c_skip = 0.25 / (0.25 + np.square(sigma))
     np.testing.assert_allclose(x0, c_skip[:, None, None, None] * x, rtol=1e-5)
 
 
@@ -85,27 +89,17 @@ def test_a_network_in_half_precision_is_close_and_answers_in_float32(dtype):
     assert epsilon / 30 < relative < 5 * epsilon
 
 
-@functools.cache
-def tiny():
-    """Variables of TINY with live gains, and a batch (x, sigma, labels, dropout keys)."""
-    x, keys = (
-        jax.random.normal(jax.random.key(1), (4, 8, 8, 2)),
-        jax.random.split(jax.random.key(7), 4),
-    )
-    batch = x, jnp.array([0.1, 0.5, 1.0, 3.0]), jnp.array([0, 1, 2, -1]), keys
-    variables = jax.jit(Denoiser(TINY).init)(jax.random.key(0), *batch[:3])
-    live = lambda leaf: leaf + 0.7 if leaf.ndim == 0 else leaf
-    return jax.tree.map(live, variables), batch
+KEYS = jax.random.split(jax.random.key(7), 4)
 
 
-@pytest.mark.parametrize('dropout', [0.0, 0.3])
-def test_recomputing_blocks_changes_no_value_and_no_gradient(dropout):
-    variables, batch = tiny()
+def test_recomputing_blocks_changes_no_value_and_no_gradient():
+    variables = tiny.variables(tiny.denoiser())
 
     def value_and_gradient(remat):
-        denoiser = Denoiser(TINY.clone(dropout=dropout, remat=remat))
+        denoiser = tiny.denoiser(dropout=0.3, remat=remat)
         given = lambda params: {**variables, 'params': params}
-        loss = lambda params: jnp.mean(jnp.square(denoiser.apply(given(params), *batch)))
+        images = lambda params: denoiser.apply(given(params), *tiny.batch(), KEYS)
+        loss = lambda params: jnp.mean(jnp.square(images(params)))
         return jax.jit(jax.value_and_grad(loss))(variables['params'])
 
     (plain, slope), (again, slope_again) = value_and_gradient(False), value_and_gradient(True)
@@ -116,14 +110,14 @@ def test_recomputing_blocks_changes_no_value_and_no_gradient(dropout):
 
 
 def test_dropout_of_a_sample_depends_on_its_key_alone():
-    variables, batch = tiny()
-    apply = jax.jit(Denoiser(TINY.clone(dropout=0.3)).apply)
-    whole = apply(variables, *batch)
-    parts = [apply(variables, *(a[i : i + 2] for a in batch)) for i in (0, 2)]
+    variables, batch = tiny.variables(tiny.denoiser()), tiny.batch()
+    apply = jax.jit(tiny.denoiser(dropout=0.3).apply)
+    whole = apply(variables, *batch, KEYS)
+    parts = [apply(variables, *(a[i : i + 2] for a in (*batch, KEYS))) for i in (0, 2)]
     np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-5)
-    off = apply(variables, *batch[:3])
-    np.testing.assert_allclose(off, jax.jit(Denoiser(TINY).apply)(variables, *batch[:3]), atol=1e-5)
-    others = apply(variables, *batch[:3], jax.random.split(jax.random.key(8), 4))
+    off = apply(variables, *batch)
+    np.testing.assert_allclose(off, jax.jit(tiny.denoiser().apply)(variables, *batch), atol=1e-5)
+    others = apply(variables, *batch, jax.random.split(jax.random.key(8), 4))
     assert min(np.abs(whole - off).max(), np.abs(whole - others).max()) > 0.1
 
 

@@ -47,7 +47,7 @@ class Study:
         self.sampler = config.build(s.sampler)
         self.programs = Programs(self.sampler, s.batch_size, s.stack)
         table = self.workdir / 'results.jsonl'
-        self.scorer = Scorer(Networks(), self.programs, self.evaluator, table, s.sampler)
+        self.scorer = Scorer(Networks(), self.programs, self.evaluator, table, s.sampler, s.classes)
 
     def pair(self, arm, main_std, guide_std=None, weight=1.0, lo=0.0, hi=float('inf')):
         """The Pair of an arm at one point of its search space."""
@@ -123,7 +123,7 @@ class Study:
                 calls, rules = self.scorer.networks.calls(self.pair(arm, **self.chosen[name]))
                 classes = calls[0].network.config['network'].get('label_dim', 0)
                 seeds = np.arange(first, first + count)
-                labels = sample_labels(seeds, classes)
+                labels = sample_labels(seeds, classes, self.settings.classes)
                 target = self.workdir / 'samples' / f'{name}.npz'
                 mark = files.content_hash([row['key'] for row in self.final_rows(name)])
                 if target.exists():

@@ -88,6 +88,7 @@ class Settings:
       data: the real images to compare with, with their labels
       features: the network whose features are compared
       metrics: metrics to compute; the first is minimised by the search
+      classes: labels of the samples: random, or balanced (seed mod number of classes)
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off
     """
@@ -103,6 +104,7 @@ class Settings:
     data: config.Part = config.part('autoguide_jax.data:table', name='digits')
     features: config.Part = config.part('autoguide_jax.metrics.features:table', name='classifier')
     metrics: tuple[str, ...] = ('frechet', 'precision', 'recall')
+    classes: str = 'random'
     batch_size: int = 250
     stack: str = 'auto'
 
@@ -118,6 +120,8 @@ class Settings:
                     raise ValueError(
                         f'arms.{name}.{role} ({run}) is not a run; known: {", ".join(self.runs)}'
                     )
+        if self.classes not in ('random', 'balanced'):
+            raise ValueError(f"classes ({self.classes!r}) must be 'random' or 'balanced'")
         last = self.search.first_seed + self.search.images
         first, final_last = self.final.first_seed, self.final.first_seed
         final_last += self.final.images * self.final.repeats
