@@ -51,7 +51,7 @@ def sample_labels(seeds, num_classes, classes='random'):
     """int32 [n] labels, each a function of its seed; −1 for none.
 
     classes: 'random' (uniform, from each seed), 'balanced' (seed mod num_classes: contiguous seeds
-    have every class equally often, which takes the noise of class counts out of small sets), 'none',
+    have every class equally often: no noise of class counts in small sets), 'none',
     or one class number.
     """
     if not num_classes or classes == 'none':

@@ -117,10 +117,10 @@ def study():
         'runs': RUNS,
         'arms': ARMS,
         'order': tuple(ARMS),
-        'search': {'budget': 16, 'images': 500, 'weight': (1.05, 2.5)},
-        'final': {'images': 1000, 'repeats': 5},
+        'search': {'budget': 12, 'images': 500, 'weight': (1.05, 2.5)},
+        'final': {'images': 1000, 'repeats': 4},
         'extra': {'weights': (1.0, 1.25, 1.5, 2.0), 'heatmap_arm': 'autoguidance'},
-        'sampler': {'name': 'heun', 'num_steps': 12},
+        'sampler': {'name': 'heun', 'num_steps': 10},
         'metrics': (
             'frechet',
             'precision',

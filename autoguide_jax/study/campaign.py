@@ -83,6 +83,7 @@ class Study:
 
             with self.clock('search'):
                 minimise(objective, self.axes(arm), s)
+            bar.update((s.budget - len(trace)) * s.images)  # fewer points than budget: one axis
             self.chosen[name] = min(trace, key=lambda item: item[0])[1]
 
     def final(self, bar):
