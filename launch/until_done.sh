@@ -5,24 +5,46 @@
 #
 # Done means exit code 0. What the user must mend (2) and Ctrl-C (130) end it at once; anything
 # else (killed, preempted, out of memory) starts the same command again, which resumes.
+# SIGTERM and Ctrl-C to this script reach the command once, which saves; nothing starts after it.
+# UNTIL_DONE_WAIT: seconds before a restart (5). Default of -n: 100.
 set -u
-max=100
-if [ "${1:-}" = -n ]; then
-  max=$2
-  shift 2
-fi
-if [ $# -eq 0 ]; then
+usage() {
   echo 'usage: until_done.sh [-n MAX_RESTARTS] COMMAND…' >&2
   exit 2
+}
+
+max=100
+if [ "${1:-}" = -n ]; then
+  max=${2:-}
+  case $max in '' | *[!0-9]*) usage ;; esac
+  shift 2
 fi
+[ $# -gt 0 ] || usage
+
+asked='' child=''
+forward() {
+  asked=$1
+  if [ -n "$child" ]; then kill -s "$1" "$child" 2>/dev/null; fi
+}
+trap 'forward TERM' TERM
+trap 'forward INT' INT
+# A process group of its own for the command: a terminal's Ctrl-C must not reach it a second time.
+set -m
+
 for ((restart = 0; ; restart++)); do
-  "$@"
-  code=$?
-  case $code in 0 | 2 | 130) exit $code ;; esac
+  "$@" </dev/null &
+  child=$!
+  if [ -n "$asked" ]; then kill -s "$asked" "$child"; fi # asked just before the command was there
+  while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done # a trap ends wait early
+  child=''
+  case $code in 0 | 2 | 130) exit "$code" ;; esac
+  if [ -n "$asked" ]; then exit "$code"; fi
   if [ "$restart" -ge "$max" ]; then
     echo "gave up after $max restarts, exit code $code" >&2
     exit "$code"
   fi
   echo "exit code $code: restart $((restart + 1)) of at most $max" >&2
-  sleep "${UNTIL_DONE_WAIT:-5}"
+  sleep "${UNTIL_DONE_WAIT:-5}" &
+  wait $! # unlike a plain sleep, ends at once at a signal
+  if [ -n "$asked" ]; then exit "$code"; fi
 done

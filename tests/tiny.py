@@ -1,10 +1,14 @@
-"""The smallest EDM2 networks that have every part, with random live weights; quick to compile."""
+"""Networks that compile quickly: the smallest EDM2 with every part, and a single convolution."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import linen as nn
 
-from autoguide_jax.backbones import EDM2UNet
+from autoguide_jax import backbones
+from autoguide_jax.backbones import EDM2UNet, mp
+from autoguide_jax.backbones.edm2_unet import one_hot
 from autoguide_jax.denoiser import Denoiser
 
 SETTINGS = {
@@ -36,3 +40,40 @@ def variables(network, seed=0):
         return jnp.asarray(rng.normal(centre, scale, leaf.shape), jnp.float32)
 
     return jax.tree.map(draw, shapes)
+
+
+class OneConv(nn.Module):
+    """The least backbone: one magnitude-preserving convolution that hears the label.
+
+    Settings:
+      resolution: height and width
+      channels: image channels
+      label_dim: number of classes; 0 = unconditional
+      dropout: dropout rate of the input, training only
+    """
+
+    resolution: int
+    channels: int
+    label_dim: int
+    dropout: float = 0.0
+
+    @staticmethod
+    def normalize_weights(params):
+        return mp.normalize_weights(params)
+
+    @nn.compact
+    def __call__(self, x, c_noise, labels=None, dropout_keys=None):
+        if dropout_keys is not None and self.dropout > 0:
+            x = mp.dropout(x, self.dropout, dropout_keys, 'x')
+        gain = self.param('gain', nn.initializers.ones, (), jnp.float32)
+        y = mp.MPConv(self.channels, (3, 3), name='conv')(mp.silu(x), gain)
+        if self.label_dim:
+            told = one_hot(labels, self.label_dim, len(x))
+            y = y + mp.MPConv(self.channels, name='label')(told)[:, None, None]
+        return y * jnp.cos(c_noise)[:, None, None, None]
+
+
+@pytest.fixture
+def one_conv(monkeypatch):
+    """Make OneConv a backbone that configs can name: 'one_conv'."""
+    monkeypatch.setitem(backbones.table.table, 'one_conv', 'tiny:OneConv')
