@@ -17,6 +17,7 @@ import numpy as np
 from autoguide_jax import latents, mesh, stop
 
 NOISE, LABEL, CHURN = 0, 1, 2
+KEEP_ON_DEVICE = 3
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Programs:
         self.sampler, self.stack = sampler, stack
         self.devices = mesh.make(batch_size, 'sample.batch_size')
         self.batch_size = batch_size
-        self.compiled, self.seconds, self.stacked = {}, 0.0, {}
+        self.compiled, self.seconds, self.stacked, self.placed = {}, 0.0, {}, {}
 
     @property
     def count(self):
@@ -102,13 +103,15 @@ class Programs:
         return np.asarray(self.program(calls, args)(*args))[:n]
 
     def on_device(self, network):
-        """The network's variables, replicated; a sweep keeps coming back to the same ones."""
-        placed = getattr(network, '_placed', None)
-        if placed is None or placed[0] is not self.devices:
+        """The network's variables, replicated; the last few stay, for the batches to come."""
+        held = self.placed.pop(id(network), None)
+        if held is None:
             sharding = mesh.replicated(self.devices)
-            placed = (self.devices, jax.device_put(network.variables, sharding))
-            object.__setattr__(network, '_placed', placed)
-        return placed[1]
+            held = network, jax.device_put(network.variables, sharding)
+        self.placed[id(network)] = held
+        while len(self.placed) > KEEP_ON_DEVICE:
+            self.placed.pop(next(iter(self.placed)))
+        return held[1]
 
     def program(self, calls, args):
         """The compiled sampler for these architectures."""

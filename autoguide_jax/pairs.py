@@ -6,6 +6,8 @@ D = D_m + Σ_i (w_i(σ) − 1)·(D_m − D_i),  i ∈ {guide, uncond}           
 import dataclasses
 from dataclasses import dataclass, field
 
+import jax
+
 from autoguide_jax import files, snapshots
 from autoguide_jax import guidance as guidance_room
 from autoguide_jax.generation import Call
@@ -105,21 +107,27 @@ class Pair:
 
 
 class Networks:
-    """Loads each (run, std, nimg) once; a sweep asks for the same ones again and again."""
+    """Loads each (run, std, nimg) once, while they fit: a sweep asks for the same ones again.
 
-    def __init__(self, keep=64):
-        self.keep, self.loaded = keep, {}
+    max_bytes: host memory for networks that are kept; the one asked for last always is.
+    """
+
+    def __init__(self, max_bytes=2**31):
+        self.max_bytes, self.loaded = max_bytes, {}
 
     def get(self, ref, name='main'):
-        """The network of a NetworkRef; name says whose it is in errors."""
+        """The network of a NetworkRef, on the host; name says whose it is in errors."""
         if not ref.run:
             raise ValueError(f'{name}.run is empty: give the run directory of the network')
         key = (str(ref.run), ref.std, ref.nimg)
-        if key not in self.loaded:
-            while len(self.loaded) >= self.keep:
-                self.loaded.pop(next(iter(self.loaded)))
-            self.loaded[key] = snapshots.load_network(ref.run, ref.std, ref.nimg or None)
-        return self.loaded[key]
+        network = self.loaded.pop(key, None)
+        if network is None:
+            on_host = lambda variables: variables
+            network = snapshots.load_network(ref.run, ref.std, ref.nimg or None, place=on_host)
+        self.loaded[key] = network
+        while len(self.loaded) > 1 and sum(map(size, self.loaded.values())) > self.max_bytes:
+            self.loaded.pop(next(iter(self.loaded)))
+        return network
 
     def check(self, pair):
         """Refuse what cannot be loaded or reconstructed, before any device work."""
@@ -136,6 +144,11 @@ class Networks:
             rules.append(rule)
             check_pair(calls[0].network, calls[-1].network, role)
         return calls, rules
+
+
+def size(network):
+    """Bytes of a network's variables."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(network.variables))
 
 
 def check_pair(main, guide, role):

@@ -183,17 +183,17 @@ def assert_same(a, b):
     jax.tree.map(close, a, b)
 
 
-@pytest.mark.parametrize('dropout', [0.0, 0.3])
 @pytest.mark.parametrize(('devices', 'microbatch'), [(2, 0), (1, 4), (2, 8)])
-def test_splitting_the_batch_changes_nothing_but_rounding(devices, microbatch, dropout):
-    network = {'name': 'one_conv', 'dropout': dropout}
-    whole = steps(run_settings(network=network), 1, random_batches())
+def test_splitting_the_batch_changes_nothing_but_rounding(devices, microbatch):
+    network = {'name': 'one_conv', 'dropout': 0.3}
+    whole, seen = steps(run_settings(network=network), 1, random_batches())
     settings = run_settings(network=network, train={'microbatch_size': microbatch})
     split = steps(settings, devices, random_batches())
-    assert whole[0]['step'] == split[0]['step'] == 3
-    assert_same(whole, split)
-    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), whole[0]['params'], split[0]['ema'])
-    assert max(jax.tree.leaves(moved)) > 0.01  # the steps were large enough to tell
+    assert whole['step'] == 3
+    assert_same((whole, seen), split)
+    # These tolerances are far below what the steps did.
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), whole['params'], split[0]['ema'])
+    assert min(jax.tree.leaves(moved)) > 5e-4
 
 
 def poisoned(monkeypatch):
