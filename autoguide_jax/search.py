@@ -44,6 +44,10 @@ class SearchSettings:
             pair = getattr(self, name)
             if len(pair) != 2 or not 0 < pair[0] < pair[1]:
                 raise ValueError(f'{name} ({pair}) must be a range: two numbers, 0 < low < high')
+        if self.lo[1] >= self.hi[0]:
+            raise ValueError(
+                f'lo ({self.lo}) must end below hi ({self.hi}), or intervals are empty'
+            )
 
 
 def minimise(objective, names, settings, seed=0):
@@ -76,7 +80,8 @@ def from_unit(settings, name, unit):
     low, high = getattr(settings, name)
     value = low + unit * (high - low) if name == 'weight' else low * (high / low) ** unit
     step = STEPS.get(name)
-    return round(round(value / step) * step, 6) if step else float(f'{value:.3g}')
+    value = round(round(value / step) * step, 6) if step else float(f'{value:.3g}')
+    return min(max(value, low), high)
 
 
 def to_unit(settings, name, value):

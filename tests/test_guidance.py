@@ -1,14 +1,18 @@
 """The guidance rule: identities, and that a guide is called exactly where it acts."""
 
 import collections
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
+from autoguide_jax import guidance
+from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.generation import calls_per_image
-from autoguide_jax.guidance import Guidance, split_total
+from autoguide_jax.guidance import Combined, Guidance, split_total
 from autoguide_jax.samplers import Heun
 
 X = jax.random.normal(jax.random.key(0), (3, 4, 4, 1))
@@ -135,3 +139,126 @@ def test_fifty_weights_and_intervals_compile_once():
         run(jax.tree.map(np.float32, Guidance(1 + i / 20, (0.01 * i, 10.0 + i))))
     assert len(traces) == 1
     assert not counts
+
+
+def toy(scale):
+    """A denoiser that is none of anything, and different for each scale."""
+    return lambda x, sigma: jnp.tanh(scale * x) / (1 + sigma)
+
+
+class Counter:
+    """A denoiser that notes the noise level of every call, also inside compiled programs."""
+
+    def __init__(self, denoise):
+        self.denoise, self.sigmas = denoise, []
+
+    def __call__(self, x, sigma):
+        jax.debug.callback(lambda s: self.sigmas.append(float(s)), sigma)
+        return self.denoise(x, sigma)
+
+    def seen(self):
+        jax.effects_barrier()
+        found, self.sigmas = sorted(self.sigmas), []
+        return found
+
+
+MAIN, GUIDE, OTHER = toy(1.0), toy(0.6), toy(0.3)
+
+
+def test_weight_1_is_the_main_network_exactly_and_never_calls_the_guide():
+    main, guide, sampler = Counter(MAIN), Counter(GUIDE), Heun(6)
+    with jax.disable_jit():  # two compiled programs may round differently
+        ours = sampler(Guidance(1.0)(MAIN, GUIDE), X, None)
+        alone = sampler(MAIN, X, None)
+    np.testing.assert_array_equal(ours, alone)
+    run = jax.jit(lambda w: sampler(Guidance(w)(main, guide), X, None))
+    np.testing.assert_allclose(run(1.0), alone, atol=1e-5)
+    levels = sorted(sampler.sigmas().astype(np.float32))
+    assert (main.seen(), guide.seen()) == (levels, [])
+    assert np.abs(run(1.5) - alone).max() > 1e-3
+    assert (main.seen(), guide.seen()) == (levels, levels)
+
+
+def test_the_guide_is_called_exactly_on_the_steps_inside_lo_hi():
+    sampler, guide = Heun(8), Counter(GUIDE)
+    run = jax.jit(lambda g: sampler(g(MAIN, guide), X, None))
+    levels = sampler.sigmas().astype(np.float32)
+    steps = np.unique(levels)  # ascending: lo itself is outside, hi inside
+    for lo, hi in [
+        (0, np.inf),
+        (steps[2], steps[5]),
+        (0, steps[0]),
+        (steps[7], np.inf),
+        (3.0, 3.1),
+    ]:
+        run(Guidance(2.0, (lo, hi)))
+        assert guide.seen() == sorted(s for s in levels if lo < s <= hi)
+    assert len(steps) == 8
+
+
+@pytest.mark.parametrize('weight', [0.3, 2.0, 7.0])
+def test_a_network_cannot_guide_itself(weight):
+    sampler = Heun(5)
+    with jax.disable_jit():
+        ours = sampler(Guidance(weight)(MAIN, MAIN), X, None)
+        alone = sampler(MAIN, X, None)
+    np.testing.assert_array_equal(ours, alone)
+
+
+@pytest.mark.parametrize('alpha', [0.0, 0.25, 1.0])
+def test_alpha_interpolates_between_the_guides_at_the_same_total_weight(alpha):
+    w_c, w_u = split_total(2.2, alpha)
+    main, guide, uncond = (d(X, 0.7) for d in (MAIN, GUIDE, OTHER))
+    rule = Guidance.combine([Guidance(w_c), Guidance(w_u)])
+    blend = alpha * guide + (1 - alpha) * uncond
+    wanted = blend + 2.2 * (main - blend)
+    np.testing.assert_allclose(rule(MAIN, [GUIDE, OTHER])(X, 0.7), wanted, atol=1e-6)
+    if alpha in (0, 1):
+        assert 1 in (w_c, w_u)  # the other guide is off
+
+
+def test_stacked_networks_give_what_separate_ones_give():
+    network, (x, _, labels) = Denoiser(tiny.OneConv(4, 2, 3)), tiny.batch()
+    weights = [tiny.variables(network, seed) for seed in range(3)]
+    rule = Guidance.combine([Guidance(1.5, (0.3, np.inf)), Guidance(2.0, (0.0, 2.0))])
+    bound = [lambda x, s, v=v: network.apply(v, x, s, labels) for v in weights]
+    calls = Counter(lambda x, sigma: None)
+
+    def together(x, sigma):
+        calls(x, sigma)
+        both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+        x0 = jax.vmap(lambda v: network.apply(v, x, sigma, labels))(both)
+        return x0[0], list(x0[1:])
+
+    separate = jax.jit(rule(bound[0], bound[1:]))
+    stacked = jax.jit(rule(bound[0], bound[1:], together))
+    for sigma in (0.2, 1.0, 3.0):
+        sigma = jnp.float32(sigma)
+        np.testing.assert_allclose(stacked(x, sigma), separate(x, sigma), atol=2e-5)
+    assert len(calls.seen()) == 3
+    off = dataclasses.replace(rule, parts=(Guidance(), Guidance(2.0, (0.0, 0.1))))
+    alone = jax.jit(off(bound[0], bound[1:], together))(x, jnp.float32(1.0))
+    np.testing.assert_allclose(alone, bound[0](x, 1.0), atol=1e-5)
+    assert calls.seen() == []
+
+
+def test_a_rule_is_a_pytree_of_its_numbers():
+    rule = Guidance(2.0, (0.1, 3.0))
+    assert jax.tree.leaves(rule) == [2.0, 0.1, 3.0]
+    doubled = jax.tree.map(lambda v: 2 * v, rule)
+    assert doubled == Guidance(4.0, (0.2, 6.0))
+    leaves, structure = jax.tree.flatten(Guidance.combine([rule, doubled]))
+    assert jax.tree.unflatten(structure, leaves) == Combined((rule, doubled))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rule.weight = 1.0
+    slope = jax.grad(lambda r: jnp.sum(r(MAIN, GUIDE)(X, 0.7)))(Guidance(2.0, (0.1, 3.0)))
+    wanted = jnp.sum(MAIN(X, 0.7) - GUIDE(X, 0.7))
+    np.testing.assert_allclose(slope.weight, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', guidance.table.names())
+def test_law_every_rule_at_weight_1_is_the_main_network(name):
+    rule = guidance.table.get(name)(weight=1.0)
+    assert dataclasses.is_dataclass(rule) and 1.0 in jax.tree.leaves(rule)
+    denoise = jax.jit(lambda r, x: r(MAIN, GUIDE)(x, jnp.float32(0.7)))
+    np.testing.assert_allclose(denoise(rule, X), MAIN(X, 0.7), atol=1e-6)

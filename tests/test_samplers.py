@@ -1,11 +1,14 @@
 """Samplers: the golden runs, the observed order of convergence, and what churn preserves."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from edm2_golden import arrays, network, nhwc
 
+from autoguide_jax import samplers
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.samplers import Euler, Heun, edm
 
@@ -121,3 +124,57 @@ def test_churn_keeps_the_distribution():
 def test_bad_settings_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         Heun(**settings)
+
+
+def test_the_network_sees_the_golden_noise_levels_in_order():
+    seen = []
+    record = lambda sigma: seen.append(float(sigma))
+
+    def denoise(x, sigma):
+        jax.debug.callback(record, sigma, ordered=True)
+        return 0 * x
+
+    jax.jit(lambda x: Heun(8)(denoise, x, KEYS))(jnp.ones((4, 1)))
+    jax.effects_barrier()
+    np.testing.assert_array_equal(seen, GOLDEN['steps8_w1/t_eval'].astype(np.float32))
+
+
+def test_churn_of_a_sample_depends_on_its_key_alone():
+    sampler = Heun(6, s_churn=6)
+    noise = jax.random.normal(jax.random.key(1), (4, 3))
+    run = jax.jit(lambda noise, keys: sampler(gaussian, noise, keys))
+    whole = run(noise, KEYS)
+    np.testing.assert_allclose(run(noise[::-1], KEYS[::-1])[::-1], whole, rtol=1e-6)
+    np.testing.assert_allclose(run(noise[2:], KEYS[2:]), whole[2:], rtol=1e-5)
+    other = run(noise, KEYS.at[1].set(jax.random.key(5)))
+    assert list(np.any(np.abs(other - whole) > 1e-3, axis=1)) == [False, True, False, False]
+
+
+def test_churn_stays_inside_its_noise_levels_and_below_its_limit():
+    rows = Heun(8, s_churn=4, s_min=0.05, s_max=50, s_noise=1.003).rows()
+    start = Heun(8).schedule()[rows['index']]
+    inside = (start >= 0.05) & (start <= 50) & ~rows['correct']
+    gamma = np.where(inside, min(4 / 8, np.sqrt(2) - 1), 0)
+    np.testing.assert_allclose(
+        np.where(rows['correct'], 0, rows['sigma'] / start - 1), gamma, atol=1e-12
+    )
+    np.testing.assert_allclose(rows['churn'], start * np.sqrt((1 + gamma) ** 2 - 1) * 1.003)
+
+
+@pytest.mark.parametrize('name', samplers.table.names())
+def test_law_every_sampler_is_hashable_and_tells_its_evaluations(name):
+    sampler = samplers.table.get(name)(num_steps=4)
+    assert sampler == samplers.table.get(name)(num_steps=4) and hash(sampler) is not None
+    with pytest.raises(AttributeError):
+        sampler.num_steps = 5
+    calls = types.SimpleNamespace(count=0)
+
+    def denoise(x, sigma):
+        calls.count += 1
+        return 0 * x
+
+    with jax.disable_jit():
+        x0 = sampler(denoise, jnp.ones((4, 2)), KEYS)
+    assert calls.count == len(sampler.sigmas())
+    assert x0.shape == (4, 2)
+    np.testing.assert_allclose(x0, 0, atol=1e-5)  # where a denoiser that answers 0 must lead

@@ -96,24 +96,25 @@ def test_three_steps_are_the_golden_ones():
     for k, (metrics, normalised, gradient, params, short, long) in enumerate(train_golden()):
         np.testing.assert_allclose(metrics['loss'], z[f'step{k}/loss_sum_over_batch'], rtol=2e-6)
         assert metrics['bad'] == -1
-        norms(f'step{k}/weight_norms_after_forward', normalised, 1e-5)
-        norms(f'step{k}/grad_norms', gradient, 2e-5)
-        norms(f'step{k}/weight_norms_after_adam', params, 1e-5)
-        norms(f'step{k}/ema0.05_norms', short, 1e-5)
-        norms(f'step{k}/ema0.10_norms', long, 1e-5)
+        norms(f'step{k}/weight_norms_after_forward', normalised, 1e-6)
+        # Later gradients are differences of moments, which costs digits where they are small.
+        norms(f'step{k}/grad_norms', gradient, 5e-4 if k else 2e-6)
+        norms(f'step{k}/weight_norms_after_adam', params, 1e-6)
+        norms(f'step{k}/ema0.05_norms', short, 1e-6)
+        norms(f'step{k}/ema0.10_norms', long, 1e-6)
         total = np.linalg.norm(z[f'step{k}/grad_norms'])
         np.testing.assert_allclose(metrics['grad_norm'], total, rtol=2e-5)
         sums = [gradient[name].sum() for name in z['param_names']]
         np.testing.assert_allclose(sums, z[f'step{k}/grad_sum'], atol=2e-5 * total)
         if k == 0:
             compare('grad_step0', gradient, atol=1e-6, scale=2e-5)
-            compare('weights_after_forward_step0', normalised, atol=1e-6)
+            compare('weights_after_forward_step0', normalised, atol=2e-6)
             assert outliers == 0
-            compare('weights_after_adam_step0', params, atol=2e-6)
+            compare('weights_after_adam_step0', params, atol=1e-5)
         if k == 2:
-            compare('weights_after_adam_step2', params, atol=2e-5)
-            compare('ema0.05_after3', short, atol=2e-5)
-            compare('ema0.10_after3', long, atol=2e-5)
+            compare('weights_after_adam_step2', params, atol=1e-5)
+            compare('ema0.05_after3', short, atol=1e-5)
+            compare('ema0.10_after3', long, atol=1e-5)
     assert outliers <= 1  # the sign of a gradient near 0 decides a whole step of Adam
 
 

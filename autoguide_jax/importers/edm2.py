@@ -61,17 +61,22 @@ def infer_backbone(state, channels_per_head):
     if not sizes:
         raise ValueError('no unet.enc.{R}x{R}_block{i}.conv_res1.weight in this state dict')
     order = sorted(sizes, reverse=True)
-    first = state[f'unet.enc.{order[0]}x{order[0]}_conv.weight']
+    name = f'unet.enc.{order[0]}x{order[0]}_conv.weight'
+    if name not in state:
+        raise ValueError(f'no {name} in this state dict')
+    first = state[name]
+    width = np.gcd.reduce([first.shape[0], *(sizes[r][0] for r in order)])
     label = state.get('unet.emb_label.weight')
-    attention = re.compile(r'unet\.enc\.(\d+)x\d+_block0\.attn_qkv\.weight')
+    found = map(re.compile(r'unet\.enc\.(\d+)x\d+_block0\.attn_qkv\.weight').match, state)
+    at = [int(match[1]) for match in found if match]
     return EDM2UNet(
         resolution=order[0],
         channels=first.shape[1] - 1,
         label_dim=0 if label is None else label.shape[1],
-        model_channels=first.shape[0],
-        channel_mult=tuple(sizes[r][0] // first.shape[0] for r in order),
+        model_channels=int(width),
+        channel_mult=tuple(int(sizes[r][0] // width) for r in order),
         num_blocks=len(sizes[order[0]]),
-        attn_resolutions=tuple(int(m[1]) for m in map(attention.match, state) if m),
+        attn_resolutions=tuple(sorted(at, reverse=True)),
         channels_per_head=channels_per_head,
     )
 
