@@ -21,10 +21,16 @@ if [ "${1:-}" = -n ]; then
 fi
 [ $# -gt 0 ] || usage
 
-asked='' child=''
+asked='' told='' child=''
+tell() {
+  if [ -n "$child" ] && [ -n "$asked" ] && [ -z "$told" ]; then
+    told=yes
+    kill -s "$asked" "$child" 2>/dev/null
+  fi
+}
 forward() {
-  asked=$1
-  if [ -n "$child" ]; then kill -s "$1" "$child" 2>/dev/null; fi
+  asked=$1 told=''
+  tell
 }
 trap 'forward TERM' TERM
 trap 'forward INT' INT
@@ -34,7 +40,7 @@ set -m
 for ((restart = 0; ; restart++)); do
   "$@" </dev/null &
   child=$!
-  if [ -n "$asked" ]; then kill -s "$asked" "$child"; fi # asked just before the command was there
+  tell # of a signal that came before the command was there
   while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done # a trap ends wait early
   child=''
   case $code in 0 | 2 | 130) exit "$code" ;; esac
@@ -44,7 +50,10 @@ for ((restart = 0; ; restart++)); do
     exit "$code"
   fi
   echo "exit code $code: restart $((restart + 1)) of at most $max" >&2
-  sleep "${UNTIL_DONE_WAIT:-5}" &
-  wait $! # unlike a plain sleep, ends at once at a signal
+  for ((second = 0; second < ${UNTIL_DONE_WAIT:-5}; second++)); do
+    if [ -n "$asked" ]; then exit "$code"; fi
+    sleep 1 &
+    wait $! # unlike a plain sleep, it ends at once at a signal
+  done
   if [ -n "$asked" ]; then exit "$code"; fi
 done
