@@ -86,9 +86,7 @@ def test_gives_up_with_the_last_exit_code(tmp_path, run):
 
 
 @pytest.mark.parametrize('signum, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_reaches_the_command_once_and_ends_the_script_with_it(
-    tmp_path, run, signum, code
-):
+def test_a_signal_reaches_the_command_once_and_ends_the_script_with_it(tmp_path, run, signum, code):
     process = run(SAVING)
     wait_for(lambda: starts(tmp_path))
     process.send_signal(signum)

@@ -76,8 +76,9 @@ def same_run(a, b, partial_rows=0):
         (s.nimg, s.std, s.sha256) for s in kept[1]
     ]
     assert len(kept[0]) == 8
-    for snapshot in kept[0]:
-        paths = [run / 'snapshots' / snapshot.file for run in (a, b)]
+    for pair in zip(*kept):
+        # A snapshot that was saved again after a resume has another file name.
+        paths = [run / 'snapshots' / snapshot.file for run, snapshot in zip((a, b), pair)]
         with files.open_npz(paths[0]) as one, files.open_npz(paths[1]) as other:
             assert set(one) == set(other)
             for name in one:
