@@ -8,7 +8,7 @@ WORKERS ?= 2
 .PHONY: help demo test lint clean
 
 help:
-	@echo 'make demo   the digits study: about 10 minutes on 2 cores, report in $(WORKDIR)/report.html'
+	@echo 'make demo   the digits study: about 12 minutes on 2 cores, report in $(WORKDIR)/report.html'
 	@echo 'make test   style, laws and tests'
 	@echo 'make lint   style only'
 	@echo 'make clean  remove the environment (runs/ stays)'

@@ -10,7 +10,7 @@ guide's network, trained as long as main); uncond and uncond_guide (main and gui
 1/16, the paper's ratio on ImageNet, is 64 steps here: such a guide is so much worse than main
 (r ≫ 2) that the best weight, w* = r/(r−1), is hardly above 1. The study shows both. Fewer than
 about 14 Heun steps inflate the variance of the samples, which hides the gain.
-Cost: about 10 minutes on 2 cores without an accelerator; a single run 5 to 30 seconds.
+Cost: about 12 minutes on 2 cores without an accelerator; a single run 5 to 30 seconds.
 """
 
 from ml_collections import ConfigDict
