@@ -113,6 +113,7 @@ def manifest(settings, calls, rules):
         {
             'networks': networks,
             'guidance': guidance,
+            'rule': settings.guidance.rule,
             'sampler': config.to_dict(settings.sampler),
             'classes': settings.sample.classes,
             'dtype': calls[0].network.config['network'].get('dtype', 'float32'),

@@ -38,8 +38,8 @@ def seed_list(text):
     """'0-3,7' → int64 [0, 1, 2, 3, 7]. Errors: ValueError for anything else, or a seed twice."""
     found = []
     for piece in str(text).split(','):
-        first, _, last = piece.strip().partition('-')
-        last = last or first
+        first, dash, last = piece.strip().partition('-')
+        last = last if dash else first
         if not (first.isdigit() and last.isdigit() and int(first) <= int(last) < 2**32):
             raise ValueError(f"seeds ({text!r}) must look like '0-49999' or '0,7,100-199'")
         found.extend(range(int(first), int(last) + 1))
