@@ -120,7 +120,7 @@ def test_our_weight_gradient_is_the_compilers_and_the_slope(kernel, height, widt
     wanted_dx, wanted_dw = jax.jit(jax.grad(value(mp._lax_conv), (0, 1)))(x, w)
     np.testing.assert_allclose(dx, wanted_dx, atol=1e-5)
     np.testing.assert_allclose(dw, wanted_dw, atol=3e-5)
-    np.testing.assert_allclose(mp.weight_gradient_by_rows(x, w, g), wanted_dw, atol=3e-5)
+    np.testing.assert_allclose(mp.weight_gradient_as_conv(x, w, g), wanted_dw, atol=3e-5)
     towards = normal(*w.shape)
     rise = value(mp.conv)(x, w + towards) - value(mp.conv)(x, w - towards)  # linear in w
     np.testing.assert_allclose(rise / 2, np.sum(dw * towards), rtol=1e-4, atol=1e-3)

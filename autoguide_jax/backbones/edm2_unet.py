@@ -27,9 +27,9 @@ class Attention(nn.Module):
     def __call__(self, x):
         n, h, w, c = x.shape
         heads = c // self.channels_per_head
-        qkv = mp.MPConv(3 * c, (1, 1), name='attn_qkv')(x)
-        qkv = qkv.reshape(n, h * w, heads, self.channels_per_head, 3)
-        q, k, v = jnp.moveaxis(mp.normalize(qkv, (3,)), -1, 0)
+        qkv = mp.MPConv(3 * c, (1, 1), parts=3, name='attn_qkv')(x)
+        qkv = mp.normalize(qkv.reshape(n, h * w, 3, heads, self.channels_per_head), (4,))
+        q, k, v = (qkv[:, :, i] for i in range(3))
         y = attend(q, k, v).reshape(n, h, w, c)
         return mp.add(x, mp.MPConv(c, (1, 1), name='attn_proj')(y), 0.3)
 
@@ -83,7 +83,7 @@ class Block(nn.Module):
         x = mp.add(x, y, 0.3)
         if self.attention:
             x = Attention(self.channels_per_head, name='attn')(x)
-        return jnp.clip(x, -256, 256)
+        return mp.clip(x)
 
     def skip(self, x):
         if x.shape[-1] == self.features:
