@@ -15,7 +15,7 @@ import pathlib
 import sys
 from typing import NamedTuple
 
-from autoguide_jax import arguments, config, helptext, registry, schema, stop, tables
+from autoguide_jax import arguments, config, helptext, memory, registry, schema, stop, tables
 
 
 class Verb(NamedTuple):
@@ -295,4 +295,5 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
+    memory.use_huge_pages()
     sys.exit(main())

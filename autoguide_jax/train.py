@@ -77,10 +77,10 @@ def run(settings, tree, dataset, devices, workdir, checkpoints):
     if (checkpoints.latest() or 0) * loop.batch_size >= loop.total_nimg:
         return summary(workdir, loop.total_nimg, files.read_jsonl(workdir / 'metrics.jsonl'))
     trainer = Trainer(settings, tree, devices)
-    state, nimg, log = begin(trainer, checkpoints, workdir)
+    recent = Recent(loop.batch_size, stop_at_nonfinite=loop.nonfinite == 'stop')
+    state, nimg, log = begin(trainer, checkpoints, workdir, recent)
     step = stop.interruptible(trainer.compile, doing='compiling the training step')
     names = leaf_names(trainer.abstract['params'])
-    recent = Recent(loop.batch_size, stop_at_nonfinite=loop.nonfinite == 'stop')
     part = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
     stream = batches(dataset, settings.seed, nimg, loop.batch_size, **part)
     bar = Progress(loop.total_nimg, 'img', f'train {workdir.name}', done=nimg)
@@ -101,22 +101,26 @@ def run(settings, tree, dataset, devices, workdir, checkpoints):
                 save_snapshot(settings, state, nimg, workdir)
             if nimg % loop.checkpoint_nimg == 0 or done or stop.requested():
                 recent.check(names)
-                checkpoints.save(
-                    nimg // loop.batch_size, state, {'nimg': nimg}, wait=bool(stop.requested())
-                )
+                meta = {'nimg': nimg, 'unlogged': recent.unlogged()}
+                wait = bool(stop.requested())
+                checkpoints.save(nimg // loop.batch_size, state, meta, wait=wait)
             stop.check('training', saved=f'{workdir} at {nimg} images')
             if done:
                 break
     return summary(workdir, nimg, log)
 
 
-def begin(trainer, checkpoints, workdir):
-    """(state, nimg, rows logged so far): from the newest checkpoint, or from the seed."""
+def begin(trainer, checkpoints, workdir, recent):
+    """(state, nimg, rows logged so far): from the newest checkpoint, or from the seed.
+
+    What the checkpoint knows of steps that no row has told yet goes back into `recent`.
+    """
     if checkpoints.latest() is None:
         state, nimg = trainer.init(), 0
     else:
         state, meta = checkpoints.restore(trainer.target())
         nimg = int(meta['nimg'])
+        recent.go_on(**meta['unlogged'])
     file = workdir / 'metrics.jsonl'
     rows = files.read_jsonl(file) if file.exists() else []
     kept = [row for row in rows if row['nimg'] <= nimg]
@@ -156,16 +160,25 @@ class Recent:
             raise FloatingPointError(
                 f'non-finite gradient in step {self.nimg // self.batch_size - 1} (image '
                 f'{self.nimg - self.batch_size}), first in {names[bad]}, at noise level '
-                f'{sigma:.4g}. Nothing was changed since. Lower optim.lr, or set '
+                f'{sigma:.4g}. The update was not applied. Lower optim.lr, or set '
                 'train.nonfinite=zero to replace such entries by 0 as the paper does.'
             )
         self.unchecked = None
+
+    def unlogged(self):
+        """What the next row will tell of the steps so far, for a checkpoint."""
+        self.metrics = jax.device_get(self.metrics)
+        return {'metrics': self.metrics, 'seconds': time.monotonic() - self.start}
+
+    def go_on(self, metrics, seconds):
+        """Take back what `unlogged` gave."""
+        self.metrics, self.start = metrics, time.monotonic() - seconds
 
     def row(self):
         """One row of metrics.jsonl: means since the last row, the weighted error also by noise."""
         seen = jax.device_get(self.metrics)
         seconds, self.start = time.monotonic() - self.start, time.monotonic()
-        mean = lambda name: float(np.mean([m[name] for m in seen]))
+        mean = lambda name: float(np.mean([m[name] for m in seen], dtype=np.float64))
         error = np.sum([m['error_sum'] for m in seen], axis=0, dtype=np.float64)
         count = np.sum([m['count'] for m in seen], axis=0, dtype=np.float64)
         images = len(seen) * self.batch_size

@@ -187,7 +187,7 @@ def make_step(settings, denoiser, loss, latents):
         metrics = {
             'loss': jnp.mean(each),
             'lr': settings.optim.learning_rate(state['step'], loop.batch_size),
-            'grad_norm': optax.global_norm(grads),
+            'grad_norm': optax.tree.norm(grads),
             'bad': bad,
             'bad_sigma': sigma[jnp.argmax(jnp.where(jnp.isfinite(each), each, jnp.inf))],
             'error_sum': jnp.zeros(len(edges) + 1).at[jnp.digitize(sigma, edges)].add(error),

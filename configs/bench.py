@@ -10,13 +10,11 @@ Cost: net_a and digits about one minute on 2 cores.
 from ml_collections import ConfigDict
 
 
-def run(channels, batch_size, **network):
+def run(channels, batch_size, microbatch_size=0, **network):
     network = {'name': 'edm2_unet', 'model_channels': channels, **network}
-    return {
-        'network': network,
-        'train': dict.fromkeys(('total_nimg', 'batch_size', 'snapshot_nimg'), batch_size)
-        | {'checkpoint_nimg': batch_size, 'log_nimg': batch_size},
-    }
+    lengths = ('total_nimg', 'batch_size', 'snapshot_nimg', 'checkpoint_nimg', 'log_nimg')
+    train = dict.fromkeys(lengths, batch_size) | {'microbatch_size': microbatch_size}
+    return {'network': network, 'train': train}
 
 
 def get_config(arg='net_a'):
@@ -27,7 +25,7 @@ def get_config(arg='net_a'):
             'attn_resolutions': (8,),
             'channels_per_head': 32,
         }
-        pair = run(32, 64, **small), run(16, 64, **small)
+        pair = run(32, 64, 32, **small), run(16, 64, 32, **small)
         image, sample = {'resolution': 16, 'channels': 3, 'label_dim': 10}, 64
     elif arg == 'digits':
         small = {'channel_mult': (1, 2), 'num_blocks': 1, 'attn_resolutions': (4,)}

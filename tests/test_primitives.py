@@ -124,3 +124,41 @@ def test_our_weight_gradient_is_the_compilers_and_the_slope(kernel, height, widt
     towards = normal(*w.shape)
     rise = value(mp.conv)(x, w + towards) - value(mp.conv)(x, w - towards)  # linear in w
     np.testing.assert_allclose(rise / 2, np.sum(dw * towards), rtol=1e-4, atol=1e-3)
+
+
+def test_the_weight_gradient_does_not_depend_on_the_groups(monkeypatch):
+    rng = np.random.default_rng(1)
+    x, g = (rng.normal(size=(48, 6, 6, c)).astype(np.float32) for c in (4, 5))
+    w = np.zeros((3, 3, 4, 5), np.float32)
+    programs = []
+    for floats in (2**18, 48 * 36 * 5 // 3, 1):  # one group, three, and as many as there may be
+        monkeypatch.setattr(mp, 'CACHED_FLOATS', floats)
+        lowered = jax.jit(lambda x, g: mp.weight_gradient_as_conv(x, w, g)).lower(x, g)
+        programs.append(lowered.as_text().count('stablehlo.convolution'))
+        np.testing.assert_allclose(lowered.compile()(x, g), mp.weight_gradient(x, w, g), atol=1e-4)
+    assert programs == [1, 3, 6]
+
+
+@pytest.mark.parametrize('far', [0.0, 1e-3, 1.0, 90.0, 250.0])
+def test_the_gradients_of_our_own_are_those_of_the_formulas(far):
+    rng = np.random.default_rng(2)
+    x, g = (rng.normal(size=(3, 4, 4, 6)).astype(np.float32) for _ in range(2))
+    x = np.sign(x) * far + x
+    pairs = [
+        (mp.silu, lambda x: jax.nn.silu(x) / 0.596),
+        (mp.clip, lambda x: jnp.clip(x, -256, 256)),
+        (
+            lambda x: mp.normalize(x, (3,)),
+            lambda x: x / (1e-4 + jnp.linalg.norm(x, axis=3, keepdims=True) / 6**0.5),
+        ),
+    ]
+    for ours, plain in pairs:
+        y, back = jax.vjp(ours, x)
+        wanted, wanted_back = jax.vjp(plain, x)
+        np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(back(g)[0], wanted_back(g)[0], rtol=1e-4, atol=3e-5)
+
+
+def test_the_gradient_of_normalize_is_finite_at_zero():
+    back = jax.grad(lambda x: jnp.sum(mp.normalize(x, (3,))))(jnp.zeros((1, 2, 2, 4)))
+    np.testing.assert_allclose(back, 1 / mp.EPS)

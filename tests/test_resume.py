@@ -26,10 +26,22 @@ SETTINGS = (
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def start(workdir, *more):
-    command = [sys.executable, '-m', 'autoguide_jax', 'train', *SETTINGS, f'--workdir={workdir}']
+TIMES = ('seconds', 'images_per_second')
+
+
+def begin(verb, workdir, *settings):
+    command = [sys.executable, '-m', 'autoguide_jax', verb, *settings, f'--workdir={workdir}']
     pipe = subprocess.PIPE
-    return subprocess.Popen([*command, *more], cwd=ROOT, stderr=pipe, stdout=pipe, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stderr=pipe, stdout=pipe, text=True)
+
+
+def start(workdir, *more):
+    return begin('train', workdir, *SETTINGS, *more)
+
+
+def finish(process):
+    _, err = process.communicate()
+    assert process.returncode == 0, err
 
 
 def logged(workdir):
@@ -55,20 +67,19 @@ def final_state(run):
         return jax.device_get(state), meta
 
 
-def same_run(a, b, partial_rows=0):
-    """Assert that two run directories hold the same science.
-
-    partial_rows: rows that average fewer steps, because the run was resumed between two rows.
-    """
-    rows = [files.read_jsonl(run / 'metrics.jsonl') for run in (a, b)]
-    assert [row['nimg'] for row in rows[0]] == [row['nimg'] for row in rows[1]]
-    assert sorted({row['nimg'] for row in rows[0]}) == list(range(256, 4097, 256))
-    whole = [row['images'] == 256 for row in rows[1]]
-    assert whole.count(False) <= partial_rows
-    for one, other, compare in zip(*rows, whole):
-        assert not compare or one['loss'] == other['loss']
+def same_run(a, b):
+    """Assert that two run directories hold the same science."""
+    rows, other_rows = (
+        [
+            {k: v for k, v in row.items() if k not in TIMES}
+            for row in files.read_jsonl(run / 'metrics.jsonl')
+        ]
+        for run in (a, b)
+    )
+    assert rows == other_rows
+    assert [row['nimg'] for row in rows] == list(range(256, 4097, 256))
     (state, facts), (other_state, other_facts) = final_state(a), final_state(b)
-    assert facts == other_facts == {'nimg': 4096}
+    assert facts['nimg'] == other_facts['nimg'] == 4096
     assert len(jax.tree.leaves(state)) > 4 * 40
     jax.tree.map(np.testing.assert_array_equal, state, other_state)
     kept = [snapshots.list_snapshots(run) for run in (a, b)]
@@ -109,20 +120,58 @@ def test_killed_at_three_random_moments(uninterrupted, tmp_path):
     same_run(uninterrupted, workdir)
 
 
-@pytest.mark.parametrize('signum, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_the_same_command_goes_on(uninterrupted, tmp_path, signum, code):
-    workdir = tmp_path / 'stopped'
-    process = start(workdir)
-    wait_until(workdir, 512, process)
+def stop_when(reached, process, signum):
+    """Send a signal once reached() holds; the process must say that it resumes, and end."""
+    while not reached():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
     process.send_signal(signum)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    assert process.returncode == 128 + signum, err
     assert 'the same command resumes' in err
     assert 'Traceback' not in err
-    process = start(workdir)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    same_run(uninterrupted, workdir, partial_rows=1)
+
+
+def test_training_saves_at_a_signal_and_goes_on(uninterrupted, tmp_path):
+    workdir = tmp_path / 'stopped'
+    stop_when(lambda: logged(workdir) >= 512, start(workdir), signal.SIGTERM)
+    finish(start(workdir))
+    same_run(uninterrupted, workdir)
+
+
+def images_of(workdir):
+    return {f.relative_to(workdir).as_posix(): f.read_bytes() for f in workdir.rglob('*.png')}
+
+
+def test_sampling_keeps_its_images_at_a_signal_and_goes_on(uninterrupted, tmp_path):
+    settings = ('--config=configs/pair.py', f'--config.main.run={uninterrupted}')
+    settings += ('--config.sample.seeds=0-1599', '--config.sample.batch_size=50')
+    sample = lambda name: begin('sample', tmp_path / name, *settings)
+    finish(sample('whole'))
+    stop_when(lambda: images_of(tmp_path / 'stopped'), sample('stopped'), signal.SIGINT)
+    kept = images_of(tmp_path / 'stopped')
+    assert 0 < len(kept) < 1600
+    finish(sample('stopped'))
+    assert len(kept.items() & images_of(tmp_path / 'stopped').items()) == len(kept)
+    assert images_of(tmp_path / 'stopped') == images_of(tmp_path / 'whole')
+
+
+def test_sweeping_keeps_its_rows_at_a_signal_and_goes_on(uninterrupted, tmp_path):
+    settings = ('--config=configs/sweep.py', f'--config.main.run={uninterrupted}')
+    settings += ('--config.sweep.main_std=0.05,0.10', '--config.sweep.weight=')
+    settings += ('--config.score.images=500', '--config.sampler.num_steps=8')
+    sweep = lambda name: begin('sweep', tmp_path / name, *settings)
+    rows_of = lambda name: [
+        (row['setting']['main']['std'], row['metrics'])
+        for row in files.read_jsonl(tmp_path / name / 'results.jsonl')
+    ]
+    finish(sweep('whole'))
+    file = tmp_path / 'stopped/results.jsonl'
+    stop_when(file.exists, sweep('stopped'), signal.SIGTERM)
+    first = rows_of('stopped')
+    finish(sweep('stopped'))
+    assert rows_of('stopped')[:1] == first[:1]
+    assert rows_of('stopped') == rows_of('whole')
 
 
 def test_another_run_is_not_overwritten(uninterrupted):
