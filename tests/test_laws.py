@@ -27,9 +27,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.spl
 # Files of one floor that build on each other, in one direction.
 WITHIN = {
     (1, 'arguments', 'values'), (1, 'config', 'schema'), (1, 'config', 'values'),
-    (1, 'schema', 'values'),
-    (1, 'helptext', 'schema'), (1, 'helptext', 'values'), (1, 'tables', 'values'),
-    (1, 'schema', 'config'), (1, 'arguments', 'schema'), (1, 'helptext', 'tables'),
+    (1, 'schema', 'values'), (1, 'helptext', 'tables'),
     (2, 'denoiser', 'backbones'), (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
     (3, 'train_step', 'snapshots'), (3, 'foreign_images', 'data'),

@@ -219,6 +219,9 @@ def open_classifier(dataset, folder: Any = None, /, recipe: Recipe = RECIPE) -> 
     """Return the classifier of a data set as an extractor: read from the folder, or trained now.
 
     folder: kept there for the next time; None = not kept.
+
+    Settings:
+      recipe: how it is trained
     """
     if dataset is None:
         raise ValueError("the extractor 'classifier' needs the data set that it is trained on")

@@ -140,8 +140,11 @@ def open_efficientnet_lite0(
 ) -> Extractor:
     """Return ImageNet features of EfficientNet-Lite0, 1280 of them.
 
-    size: pixels a side that images are resized to; 224 as trained, less is faster and another
-    metric, with another name. dataset, folder: not needed.
+    dataset, folder: not needed.
+
+    Settings:
+      size: pixels a side that images are resized to; less than 224 is faster, and another metric
+      batch_size: images per call; changes speed only
     """
     if not 32 <= size <= 1024:
         raise ValueError(f'efficientnet_lite0.size ({size}) must be in 32…1024; 224 is as trained')
