@@ -18,6 +18,8 @@ named by sigma_rel (std), the standard deviation of its profile relative to the 
 γ = 0 is the plain average of all of training, σ_rel = 1/√12 ≈ 0.2887: the longest EMA there is.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,9 +48,10 @@ def std_to_gamma(std: Float[np.ndarray, '*s']) -> Float[np.ndarray, '*s']:
             f'EMA std ({_first(std, fine)}) must lie in (0, 0.2887]: relative to the training '
             'time; 0.2887 is the plain average of all of training'
         )
-    return np.array([_largest_root(s) for s in std.ravel()], np.float64).reshape(std.shape)
+    return np.array([_largest_root(s) for s in std.ravel().tolist()], np.float64).reshape(std.shape)
 
 
+@functools.lru_cache(maxsize=4096)
 def _largest_root(std):
     s = std**-2.0
     roots = np.roots([1, 7, 16 - s, 12 - s])

@@ -121,16 +121,16 @@ class Study:
         count, first = self.settings.extra.grid, self.settings.final.first_seed
         with self.clock('grids'):
             for name, arm in self.settings.arms.items():
-                calls, rules = self.scorer.networks.calls(self.pair(arm, **self.chosen[name]))
-                classes = calls[0].network.config['network'].get('label_dim', 0)
-                seeds = np.arange(first, first + count)
-                labels = sample_labels(seeds, classes, self.settings.classes)
                 target = self.workdir / 'samples' / f'{name}.npz'
                 mark = files.content_hash([row['key'] for row in self.final_rows(name)])
                 if target.exists():
                     with files.open_npz(target) as old:
                         if str(old['final_rows']) == mark:
                             continue
+                calls, rules = self.scorer.networks.calls(self.pair(arm, **self.chosen[name]))
+                classes = calls[0].network.config['network'].get('label_dim', 0)
+                seeds = np.arange(first, first + count)
+                labels = sample_labels(seeds, classes, self.settings.classes)
                 size = self.settings.batch_size
                 parts = [slice(i, i + size) for i in range(0, count, size)]
                 images = [self.programs.images(calls, rules, seeds[p], labels[p]) for p in parts]
