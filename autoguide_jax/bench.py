@@ -12,12 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoguide_jax import config, mesh, stop
-from autoguide_jax.backbones import mp
 from autoguide_jax.generation import Call, Programs, calls_per_image
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.progress import Progress
 from autoguide_jax.train_step import Settings as TrainSettings
 from autoguide_jax.train_step import Trainer
+
+STEPS = (
+    8  # training steps in one timing: as in training, a step is sent off while the last one runs
+)
 
 
 @dataclass(frozen=True)
@@ -129,12 +132,13 @@ def bench_training(settings, image, repeats):
     batch = mesh.put_batch(trainer.devices, (images, labels))
     held = [state]
 
-    def one():
-        held[0], metrics = step(held[0], *batch)
+    def steps():
+        for _ in range(STEPS):
+            held[0], metrics = step(held[0], *batch)
         jax.block_until_ready(metrics)
 
-    seconds = repeat(one, max(3 * repeats, 10))
-    return row('training', n, seconds, compile_seconds=round(compile_seconds, 1))
+    seconds = repeat(steps, repeats)
+    return row('training', n * STEPS, seconds, compile_seconds=round(compile_seconds, 1))
 
 
 def bench_sampling(settings, networks, weight):
@@ -161,27 +165,9 @@ def flops(network, image):
     return float(lowered.cost_analysis()['flops'])
 
 
-def bench_convolution(settings, repeats):
-    """The weight gradient of one 3×3 convolution: as on CPU, and as JAX derives it."""
-    size, width = settings.image.resolution, 32
-    n = settings.batch_size
-    keys = jax.random.split(jax.random.key(0), 3)
-    x, g = (jax.random.normal(k, (n, size, size, width)) for k in keys[:2])
-    w = jax.random.normal(keys[2], (3, 3, width, width))
-    rows = []
-    for what, fn in (
-        ('as convolution', mp.weight_gradient_as_conv),
-        ('derived', mp.weight_gradient),
-    ):
-        program = jax.jit(fn)
-        run = lambda program=program: jax.block_until_ready(program(x, w, g))
-        rows.append(row(f'conv 3×3 weight gradient, {what}', n, repeat(run, 10 * repeats)))
-    return rows
-
-
 def main(settings, workdir=None):
     """Measure; returns the rows of the table."""
-    with stop.watch(), Progress(6, 'figures', 'bench') as bar:
+    with stop.watch(), Progress(5, 'figures', 'bench') as bar:
         rows = []
 
         def add(*found):
@@ -207,7 +193,6 @@ def main(settings, workdir=None):
         if stacked:
             twins['stacked_over_separate'] = round(stacked[True] / stacked[False], 3)
         add(twins)
-        add(*bench_convolution(settings, settings.repeats))
     device = jax.devices()[0]
     print(f'{jax.device_count()} × {device.device_kind}, jax {jax.__version__}')
     return rows

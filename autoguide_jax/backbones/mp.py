@@ -189,8 +189,8 @@ def weight_gradient(x, w, g):
 def weight_gradient_as_conv(x, w, g):
     """The same as a plain convolution: images play the channels, g plays the kernel.
 
-    XLA's CPU backend runs its own form several times slower (`bench`). The images are taken in k
-    groups, so that the g of one group stays in the cache.
+    XLA's CPU backend runs its own form 1.2 to 4 times slower, and 20 times inside a loop, which
+    microbatches are. The images are taken in k groups, so that the g of one stays in the cache.
     """
     kh, kw, _, c_out = w.shape
     n, height, width = x.shape[:3]
