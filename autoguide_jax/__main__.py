@@ -15,7 +15,7 @@ import pathlib
 import sys
 from typing import NamedTuple
 
-from autoguide_jax import arguments, config, helptext, memory, registry, schema, stop, tables
+from autoguide_jax import arguments, config, helptext, machine, registry, schema, stop, tables
 
 
 class Verb(NamedTuple):
@@ -233,7 +233,7 @@ def _prepare_jax(flags):
 
 def _cpu_devices(flags):
     if 'devices' not in flags:
-        return min(os.cpu_count() or 1, 8)
+        return machine.cpu_devices()
     count = config.setting(schema.Field(int, None, ''), flags['devices'], '--devices')
     if count < 1:
         raise ValueError(f'--devices ({count}) must be at least 1')
@@ -295,5 +295,5 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    memory.use_huge_pages()
+    machine.use_huge_pages()
     sys.exit(main())

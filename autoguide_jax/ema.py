@@ -84,14 +84,16 @@ def beta(std, nimg_next, nimg_delta) -> Float[np.ndarray, '*s']:
     return np.exp((std_to_gamma(std) + 1) * log_ratio)
 
 
-def betas(step: Int[Array, ''], stds: tuple[float, ...]) -> Float[Array, ' n_std']:
-    """Return β of Eq. (2) for every tracked EMA, float32, inside jit.
+def rates(step: Int[Array, ''], stds: tuple[float, ...]) -> Float[Array, ' n_std']:
+    """Return 1 − β of Eq. (2) for every tracked EMA, float32, inside jit.
+
+    After 10⁷ steps float32 has no digits left for 1 − β once β is rounded; this has them all.
 
     step: 0-based number of the step about to finish, so Δ/t = 1/(step + 1); may be traced.
     stds: Python floats, static.
     """
     exponents = jnp.asarray(std_to_gamma(stds) + 1, jnp.float32)
-    return jnp.exp(exponents * jnp.log1p(-1 / (jnp.asarray(step, jnp.float32) + 1)))
+    return -jnp.expm1(exponents * jnp.log1p(-1 / (jnp.asarray(step, jnp.float32) + 1)))
 
 
 def init(params: PyTree, n_std: int) -> PyTree:
@@ -102,15 +104,15 @@ def init(params: PyTree, n_std: int) -> PyTree:
     )
 
 
-def update(ema: PyTree, params: PyTree, betas: Float[Array, ' n_std']) -> PyTree:
-    """Return β·EMA + (1−β)·θ, Eq. (2), for every EMA along the leading axis; float32.
+def update(ema: PyTree, params: PyTree, rates: Float[Array, ' n_std']) -> PyTree:
+    """Return EMA + (1−β)·(θ − EMA), Eq. (2), for every EMA along the leading axis; float32.
 
-    β = 0 returns the parameters themselves, bit for bit.
+    1 − β = 1 returns the parameters themselves, bit for bit.
     """
 
     def leaf(e, p):
-        b = betas.reshape(-1, *[1] * p.ndim)
-        return b * e + (1 - b) * p.astype(jnp.float32)
+        r, p = rates.reshape(-1, *[1] * p.ndim), p.astype(jnp.float32)
+        return jnp.where(r == 1, p, e + r * (p - e))
 
     return jax.tree.map(leaf, ema, params)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from autoguide_jax import config, files, metrics, provenance, sample_sets, stop
+from autoguide_jax import config, files, mesh, metrics, provenance, sample_sets, stop
 from autoguide_jax.foreign_images import open_images
 from autoguide_jax.metrics import reference as references
 from autoguide_jax.progress import Progress
@@ -205,6 +205,7 @@ def main(settings, workdir):
     Errors: ValueError for incomplete sets, and images of another size than the real ones, before
     anything is computed. Raises stop.Stopped between batches; nothing that is finished is lost.
     """
+    mesh.one_process('evaluate')
     samples = open_samples(settings.samples)
     dataset = None if settings.data is None else config.build(settings.data)
     if dataset is not None:

@@ -3,11 +3,12 @@
 python -m autoguide_jax sample --config=configs/pair.py --config.main.run=runs/digits/main …
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoguide_jax import config, files, provenance, sample_sets, stop
+from autoguide_jax import config, files, mesh, provenance, sample_sets, stop
 from autoguide_jax.generation import Programs, sample_labels, seed_list
 from autoguide_jax.pairs import Networks, Pair
 from autoguide_jax.progress import Progress
@@ -65,6 +66,7 @@ class Settings(Pair):
 
 def main(settings, workdir):
     """Write the sample set of these settings to workdir; only what is missing is drawn."""
+    mesh.one_process('sample')
     calls, rules = Networks().calls(settings)
     seeds = seed_list(settings.sample.seeds)
     num_classes = calls[0].network.config['network'].get('label_dim', 0)
@@ -101,22 +103,20 @@ def manifest(settings, calls, rules):
             'nimg': call.network.nimg,
             'std': call.network.std,
             'content_hash': call.network.content_hash,
+            'network': call.network.config['network'],
+            'denoiser': call.network.config['denoiser'],
             'labelled': call.labelled,
         }
         for role, call in zip(roles, calls)
     }
-    guidance = {
-        role: {'weight': rule.weight, 'interval': list(rule.interval)}
-        for role, rule in zip(roles[1:], rules)
-    }
+    guidance = {role: dataclasses.asdict(rule) for role, rule in zip(roles[1:], rules)}
     return files.plain(
         {
             'networks': networks,
             'guidance': guidance,
             'rule': settings.guidance.rule,
-            'sampler': config.to_dict(settings.sampler),
+            'sampler': config.resolved(settings.sampler),
             'classes': settings.sample.classes,
-            'dtype': calls[0].network.config['network'].get('dtype', 'float32'),
             'provenance': provenance.describe(),
         }
     )

@@ -117,8 +117,8 @@ class Programs:
         """The compiled sampler for these architectures."""
         key = program_key(calls, args[1])
         if key not in self.compiled:
-            start = time.monotonic()
             stacked = self.stack_or_not(key, calls, args)
+            start = time.monotonic()
             fn = lambda: self.jit(calls, stacked).lower(*args).compile()
             self.compiled[key] = stop.interruptible(fn, doing='compiling the sampler')
             self.seconds += time.monotonic() - start
@@ -144,10 +144,15 @@ class Programs:
         return jax.jit(sample, in_shardings=(whole, whole, split, split), out_shardings=split)
 
     def stack_or_not(self, key, calls, args):
-        """Whether to evaluate all networks in one vmapped call: possible if they are all alike."""
+        """Whether to evaluate main network and guide in one vmapped call: possible if alike.
+
+        Several guides have intervals of their own, and none is evaluated outside its own.
+        """
         architectures = [call.architecture()[0] for call in calls]
-        alike = len(calls) > 1 and len(set(architectures)) == 1
+        alike = len(calls) == 2 and len(set(architectures)) == 1
         alike = alike and all(hasattr(rule, 'excess') for rule in args[1])
+        if self.stack == 'on' and len(calls) > 1 and not alike:
+            raise ValueError('stack (on): only a main network and one guide that is alike can be')
         if not alike or self.stack == 'off':
             return False
         if self.stack == 'on':

@@ -3,8 +3,8 @@
 A member of this table is a frozen dataclass with
     encode(images uint8 [n,h,w,c], key=None) → float32 [n, …] in model space
     decode(x [n, …]) → uint8 [n,h,w,c]
-for NumPy and JAX arrays alike. key is for encoders that sample (a VAE's posterior): training
-passes one per step, and an encoder without randomness ignores it.
+for NumPy and JAX arrays alike. key is for encoders that sample (a VAE's posterior); training gives
+none so far.
 
     (1) encode: x = u / 127.5 − 1        (2) decode: u = ⌊clip(127.5·x + 128, 0, 255)⌋
 (2) is the rounding of (1)'s inverse: 127.5·x + 127.5, plus ½, cut. As in EDM2's StandardRGBEncoder.

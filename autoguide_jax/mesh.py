@@ -3,25 +3,12 @@
 Sharding parameters too (FSDP) will be another answer of `place`; nothing else has to know.
 """
 
-import os
-
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 AXIS = 'data'
-MAX_CPU_DEVICES = 8
-
-
-def use_cpu_devices(count=0):
-    """Split this machine's processor into several devices, one thread of XLA work each.
-
-    count 0 = as many as cores, at most 8. Convolutions of small networks run about twice as fast
-    on two one-core devices as on one two-core device (`bench`). Must come before the first use of
-    a device; without effect on other platforms.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    jax.config.update('jax_num_cpu_devices', count or min(cores or 1, MAX_CPU_DEVICES))
 
 
 def make(batch_size, name='train.batch_size'):
@@ -61,6 +48,22 @@ def put_batch(mesh, batch):
     sharding = by_sample(mesh)
     put = jax.make_array_from_process_local_data
     return jax.tree.map(lambda x: put(sharding, np.asarray(x)), batch)
+
+
+def any_process(flag):
+    """Whether the flag is set on any process; every process must ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def one_process(verb):
+    """Refuse to run on several processes what only one can do so far."""
+    if jax.process_count() > 1:
+        raise ValueError(
+            f'{verb} runs on one process so far; this is one of {jax.process_count()}. Start it on '
+            'one host; training runs on all'
+        )
 
 
 def is_main_process():

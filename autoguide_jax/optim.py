@@ -31,6 +31,11 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self):
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps >= 0):
+            raise ValueError(
+                f'beta1 ({self.beta1}) and beta2 ({self.beta2}) must be in [0, 1), eps '
+                f'({self.eps}) must be ≥ 0'
+            )
         if self.lr <= 0 or self.ref_batches < 0 or self.rampup_nimg < 0:
             raise ValueError(
                 f'lr ({self.lr}) must be > 0, ref_batches ({self.ref_batches}) and rampup_nimg '
@@ -38,7 +43,7 @@ class Adam:
             )
 
     def learning_rate(self, step, batch_size):
-        """Eq. (1) for 0-based step: a Python int (float64 result) or a traced integer (float32)."""
+        """Eq. (1) for 0-based step: a Python int or a traced integer; float32."""
         if self.ref_batches:
             lr = self.lr / jnp.sqrt(jnp.maximum(step / self.ref_batches, 1.0))
         else:

@@ -82,6 +82,17 @@ class Pair:
             raise ValueError(
                 f'guidance.weight ({rule.weight}) needs guide.run or uncond.run; 1 is off'
             )
+        everywhere = (0.0, float('inf'))
+        if rule.uncond_interval != everywhere and not self.uncond.run:
+            raise ValueError(
+                f'guidance.uncond_interval ({rule.uncond_interval}) needs uncond.run; the interval '
+                'of the guide is guidance.interval'
+            )
+        if not self.guide.run and everywhere not in (rule.interval, rule.uncond_interval):
+            raise ValueError(
+                f'guidance.interval ({rule.interval}) and guidance.uncond_interval '
+                f'({rule.uncond_interval}) both speak of the one network uncond; give one'
+            )
         if not both and rule.alpha not in (-1, 1.0 if self.guide.run else 0.0):
             raise ValueError(
                 f'guidance.alpha ({rule.alpha}) shares the weight between guide and uncond; '
@@ -117,11 +128,10 @@ class Networks:
 
     def get(self, ref, name='main'):
         """The network of a NetworkRef, on the host; name says whose it is in errors."""
-        if not ref.run:
-            raise ValueError(f'{name}.run is empty: give the run directory of the network')
         key = (str(ref.run), ref.std, ref.nimg)
         network = self.loaded.pop(key, None)
         if network is None:
+            assess(ref, name)
             on_host = lambda variables: variables
             network = snapshots.load_network(ref.run, ref.std, ref.nimg or None, place=on_host)
         self.loaded[key] = network
@@ -131,10 +141,7 @@ class Networks:
 
     def check(self, pair):
         """Refuse what cannot be loaded or reconstructed, before any device work."""
-        for role, ref in [('main', pair.main), *((r, ref) for r, ref, _ in pair.rules())]:
-            if not ref.run:
-                raise ValueError(f'{role}.run is empty: give the run directory of the network')
-            snapshots.assess(ref.run, ref.std, ref.nimg or None)
+        settled(pair)
 
     def calls(self, pair):
         """([Call of main and guides], [Guidance of the guides]) of a Pair, checked."""
@@ -144,6 +151,23 @@ class Networks:
             rules.append(rule)
             check_pair(calls[0].network, calls[-1].network, role)
         return calls, rules
+
+
+def assess(ref, role):
+    """snapshots.Report of a NetworkRef. Errors: ValueError that names the setting."""
+    if not ref.run:
+        raise ValueError(f'{role}.run is empty: give the run directory of the network')
+    if not (files.path(ref.run) / 'config.json').exists():
+        raise ValueError(f'{role}.run ({ref.run}) is not a run directory: it has no config.json')
+    return snapshots.assess(ref.run, ref.std, ref.nimg or None)
+
+
+def settled(pair):
+    """The pair with nimg = 0, the latest snapshot, replaced by what that is now."""
+    refs = {'main': pair.main, **{role: ref for role, ref, _ in pair.rules()}}
+    moments = {role: assess(ref, role).nimg for role, ref in refs.items()}
+    refs = {role: dataclasses.replace(ref, nimg=moments[role]) for role, ref in refs.items()}
+    return dataclasses.replace(pair, **refs)
 
 
 def size(network):
@@ -174,9 +198,16 @@ def identity(pair):
     refs = {'main': pair.main, **{role: ref for role, ref, _ in rules}}
     networks = {}
     for role, ref in refs.items():
-        report = snapshots.assess(ref.run, ref.std, ref.nimg or None)
-        networks[role] = {'sources': report.sources_hash, 'std': ref.std, 'nimg': report.nimg}
-    guidance = {role: [rule.weight, *rule.interval] for role, _, rule in rules}
+        report = assess(ref, role)
+        config = files.read_json(files.path(ref.run) / 'config.json')
+        network = [config.get(part) for part in ('network', 'denoiser', 'latents')]
+        networks[role] = {
+            'sources': report.sources_hash,
+            'std': ref.std,
+            'nimg': report.nimg,
+            'network': files.content_hash(network),
+        }
+    guidance = {role: dataclasses.asdict(rule) for role, _, rule in rules}
     return {'networks': networks, 'guidance': guidance, 'rule': pair.guidance.rule}
 
 

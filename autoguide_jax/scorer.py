@@ -20,7 +20,7 @@ class Scorer:
 
     def __init__(self, networks, programs, evaluator, file, sampler, classes='random'):
         self.networks, self.programs, self.evaluator = networks, programs, evaluator
-        self.file, self.sampler = files.path(file), config.to_dict(sampler)
+        self.file, self.sampler = files.path(file), config.resolved(sampler)
         self.classes = classes
         rows = files.read_jsonl(self.file) if self.file.exists() else []
         self.rows = {row['key']: row for row in rows if 'key' in row}
@@ -33,6 +33,7 @@ class Scorer:
         tags (phase, arm, …) are part of the row and of its key, not of the measurement: a setting
         that two phases ask for is drawn once.
         """
+        pair = pairs.settled(pair)
         measurement = files.content_hash(
             {
                 **pairs.identity(pair),

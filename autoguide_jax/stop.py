@@ -72,6 +72,11 @@ def check(doing, saved=''):
         raise Stopped(doing, saved, _State.signum)
 
 
+def end(doing, saved=''):
+    """Raise Stopped, whether the request came here or to another process."""
+    raise Stopped(doing, saved, _State.signum or signal.SIGTERM)
+
+
 class _Outcome:
     """Keeps what the body of a with statement returned or raised, and tells that it ended."""
 

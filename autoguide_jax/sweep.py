@@ -7,9 +7,10 @@ import dataclasses
 import itertools
 from dataclasses import dataclass, field
 
-from autoguide_jax import config, files, stop
+from autoguide_jax import config, files, mesh, stop
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs
+from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Networks, Pair
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
@@ -49,7 +50,7 @@ class ScoreSettings:
       first_seed: seed of the first sample; the others follow
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off
-      metrics: metrics to compute; the table is sorted by the first
+      metrics: metrics to compute; the table is sorted by the first, a distance
     """
 
     images: int = 1000
@@ -59,11 +60,12 @@ class ScoreSettings:
     metrics: tuple[str, ...] = ('frechet', 'precision', 'recall', 'density', 'coverage')
 
     def __post_init__(self):
-        if self.images < 2 or self.batch_size < 1 or not self.metrics:
+        if self.images < 2 or self.batch_size < 1:
             raise ValueError(
                 f'images ({self.images}) must be at least 2, batch_size ({self.batch_size}) at '
-                'least 1, and metrics must name one'
+                'least 1'
             )
+        minimised(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ def grid(settings):
     """All pairs of the grid, in order."""
     axes = {k: v for k, v in dataclasses.asdict(settings.sweep).items() if v}
     base = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Pair)}
+    for name in axes:
+        role = name.partition('_')[0]
+        if role in ('guide', 'uncond') and not getattr(settings, role).run:
+            raise ValueError(f'sweep.{name} ({axes[name]}) needs {role}.run')
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values))
         yield at(Pair(**base), **chosen)
@@ -118,6 +124,7 @@ def at(pair, interval_lo=None, interval_hi=None, weight=None, alpha=None, **netw
 
 def main(settings, workdir):
     """Score the grid into workdir/results.jsonl; returns the table, best first."""
+    mesh.one_process('sweep')
     workdir = files.path(workdir)
     settings_of = settings.score
     sampler = config.build(settings.sampler)

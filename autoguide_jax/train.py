@@ -18,8 +18,10 @@ from autoguide_jax.train_step import SIGMA_BINS, Settings, Trainer, leaf_names, 
 
 __all__ = ['Settings', 'main']
 
-# What may change when a run is resumed: nothing that the weights at a given nimg depend on.
+# What may change when a run is resumed: nothing that the weights at a given nimg depend on. Where
+# the data lie is free, what they are is not: the fingerprint in `dataset` tells.
 MAY_CHANGE = ('train.total_nimg', 'train.log_nimg', 'train.checkpoint_nimg', 'mesh.params')
+MAY_CHANGE += ('data.path', 'data.data_dir', 'data.cache_mib')
 
 
 def main(settings, workdir):
@@ -33,16 +35,16 @@ def main(settings, workdir):
     tree = resolve(settings, dataset)
     devices = mesh.make(settings.train.batch_size)
     with stop.watch():
-        claim(workdir, tree)
         checkpoints = Checkpoints(workdir)
         try:
+            claim(workdir, tree, (checkpoints.latest() or 0) * settings.train.batch_size)
             return run(settings, tree, dataset, devices, workdir, checkpoints)
         finally:
             checkpoints.close()
 
 
-def claim(workdir, tree):
-    """Write config.json, or check that the one that is there is this run's."""
+def claim(workdir, tree, seen):
+    """Write config.json, or check that the one that is there is this run's; seen: images so far."""
     file = workdir / 'config.json'
     if file.exists():
         old = files.read_json(file)
@@ -56,9 +58,17 @@ def claim(workdir, tree):
                 f'{workdir} holds another run ({"; ".join(different[:3])}). '
                 'Give another --workdir, or the same settings to resume it.'
             )
+        if tree['train']['total_nimg'] < seen:
+            raise ValueError(
+                f'train.total_nimg ({tree["train"]["total_nimg"]}) is below the {seen} images that '
+                f'{workdir} has seen. Give another --workdir for a shorter run.'
+            )
+        tree = {**tree, 'provenance': old.get('provenance', provenance.describe())}
+        if files.plain(tree) == old:
+            return
     if mesh.is_main_process():
         workdir.mkdir(parents=True, exist_ok=True)
-        files.write_json(file, {**tree, 'provenance': provenance.describe()})
+        files.write_json(file, {'provenance': provenance.describe(), **tree})
 
 
 def differences(a, b, prefix=''):
@@ -91,6 +101,7 @@ def run(settings, tree, dataset, devices, workdir, checkpoints):
             recent.add(nimg, metrics, names)
             bar.update(loop.batch_size)
             done = nimg >= loop.total_nimg
+            stopping = mesh.any_process(bool(stop.requested()))
             if nimg % loop.log_nimg == 0 or done:
                 log.append(recent.row())
                 bar.note(loss=log[-1]['loss'])
@@ -99,12 +110,12 @@ def run(settings, tree, dataset, devices, workdir, checkpoints):
             if nimg % loop.snapshot_nimg == 0 or done:
                 recent.check(names)
                 save_snapshot(settings, state, nimg, workdir)
-            if nimg % loop.checkpoint_nimg == 0 or done or stop.requested():
+            if nimg % loop.checkpoint_nimg == 0 or done or stopping:
                 recent.check(names)
                 meta = {'nimg': nimg, 'unlogged': recent.unlogged()}
-                wait = bool(stop.requested())
-                checkpoints.save(nimg // loop.batch_size, state, meta, wait=wait)
-            stop.check('training', saved=f'{workdir} at {nimg} images')
+                checkpoints.save(nimg // loop.batch_size, state, meta, wait=stopping)
+            if stopping:
+                stop.end('training', saved=f'{workdir} at {nimg} images')
             if done:
                 break
     return summary(workdir, nimg, log)
@@ -157,10 +168,12 @@ class Recent:
         bad = int(self.unchecked['bad'])
         if bad >= 0 and self.stop_at_nonfinite:
             sigma = float(self.unchecked['bad_sigma'])
+            finite = np.isfinite(float(self.unchecked['loss']))
+            where = 'with the largest, finite loss at' if finite else 'at'
             raise FloatingPointError(
                 f'non-finite gradient in step {self.nimg // self.batch_size - 1} (image '
-                f'{self.nimg - self.batch_size}), first in {names[bad]}, at noise level '
-                f'{sigma:.4g}. The update was not applied. Lower optim.lr, or set '
+                f'{self.nimg - self.batch_size}), first in {names[bad]}, {where} noise '
+                f'level {sigma:.4g}. The update was not applied. Lower optim.lr, or set '
                 'train.nonfinite=zero to replace such entries by 0 as the paper does.'
             )
         self.unchecked = None

@@ -132,6 +132,11 @@ class Settings:
     train: LoopSettings = field(default_factory=LoopSettings)
     mesh: MeshSettings = field(default_factory=MeshSettings)
 
+    def __post_init__(self):
+        if self.loss.room:  # parsed, not the default of a class
+            loss = config.complete(self.loss, sigma_data=self.denoiser.sigma_data)
+            object.__setattr__(self, 'loss', loss)
+
 
 def resolve(settings, dataset):
     """The run's config.json: all settings with what the data set decides filled in."""
@@ -180,7 +185,7 @@ def make_step(settings, denoiser, loss, latents):
             grads = jax.tree.map(lambda g: jnp.nan_to_num(g, nan=0, posinf=0, neginf=0), grads)
         updates, opt = adam.update(grads, state['opt'])
         params = optax.apply_updates(params, updates)
-        averages = ema.update(state['ema'], params, ema.betas(state['step'], settings.ema.stds))
+        averages = ema.update(state['ema'], params, ema.rates(state['step'], settings.ema.stds))
         new = {**state, 'params': params, 'opt': opt, 'ema': averages, 'step': state['step'] + 1}
         if loop.nonfinite == 'stop':
             new = jax.tree.map(lambda a, b: jnp.where(bad < 0, a, b), new, state)

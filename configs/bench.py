@@ -1,7 +1,7 @@
 """How fast, for a named pair of networks.
 
     python -m autoguide_jax bench --config=configs/bench.py:net_a    16×16×3, 32 and 16 channels
-    python -m autoguide_jax bench --config=configs/bench.py:digits   the digits study's networks
+    python -m autoguide_jax bench --config=configs/bench.py:digits   8×8×1, 32 and 16 channels
     python -m autoguide_jax bench --config=configs/bench.py:img64-s  EDM2-S guided by XS; TPU or GPU
 
 Cost: net_a and digits about one minute on 2 cores.

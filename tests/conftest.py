@@ -10,8 +10,6 @@ os.environ.setdefault('AUTOGUIDE_JAX_CACHE', str(CACHE))
 
 import jax  # noqa: E402
 
-from autoguide_jax import mesh  # noqa: E402
-
 jax.config.update('jax_compilation_cache_dir', os.environ['AUTOGUIDE_JAX_CACHE'])
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
-mesh.use_cpu_devices(2)
+jax.config.update('jax_num_cpu_devices', 2)

@@ -2,6 +2,7 @@
 
 import edm2_golden as golden
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -78,15 +79,33 @@ def test_an_untrained_network_has_unit_weights_no_gains_and_only_shrinks_its_inp
     np.testing.assert_allclose(x0, c_skip[:, None, None, None] * x, rtol=1e-5)
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
-def test_a_network_in_half_precision_is_close_and_answers_in_float32(dtype):
+def equations(jaxpr):
+    """Every equation of a jaxpr, inner ones too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+def test_a_network_in_half_precision_is_close_and_answers_in_float32():
     z, (denoiser, variables) = golden.arrays('net_a'), golden.network('net_a')
+    dtype = 'bfloat16'
     half = denoiser.clone(backbone=denoiser.backbone.clone(dtype=dtype))
     x0 = jax.jit(half.apply)(variables, nhwc(z['x']), z['sigma'], z['labels'])
     assert x0.dtype == jnp.float32
     relative = np.linalg.norm(x0 - nhwc(z['D_x'])) / np.linalg.norm(z['D_x'])
     epsilon = float(jnp.finfo(dtype).eps)
     assert epsilon / 30 < relative < 5 * epsilon
+    given = variables, nhwc(z['x']), z['sigma'], z['labels']
+    products = [
+        (e.primitive.name, e.outvars[0].aval.dtype == dtype)
+        for e in equations(jax.make_jaxpr(half.apply)(*given).jaxpr)
+        if e.primitive.name in ('conv_general_dilated', 'dot_general')
+    ]
+    assert all(is_half for name, is_half in products if name == 'conv_general_dilated')
+    # In float32 stay the embedding of noise and label, and the uncertainty head.
+    assert sum(not is_half for _, is_half in products) == 3
+    assert len(products) > 40
 
 
 KEYS = jax.random.split(jax.random.key(7), 4)

@@ -104,8 +104,7 @@ def test_a_network_that_is_not_told_the_label_gets_none():
 
 
 def test_stacked_networks_draw_what_separate_ones_draw():
-    calls = [*PAIR, Call(network(2), labelled=False)]
-    rules = (Guidance(1.8, (0.05, 10.0)), Guidance(1.5))
+    calls, rules = PAIR, (Guidance(1.8, (0.05, 10.0)),)
     apart, programs = draw(8, SEEDS, LABELS, calls, rules)
     assert programs.stacked == {}
     together, _ = draw(8, SEEDS, LABELS, calls, rules, stack='on')
@@ -114,10 +113,17 @@ def test_stacked_networks_draw_what_separate_ones_draw():
     assert_same_images(fastest, apart)
     [measured] = programs.stacked.values()
     assert set(measured) == {False, True}
+
+
+def test_only_a_guide_that_is_alike_is_stacked():
     unlike = [PAIR[0], Call(network(1, dropout=0.1))]
-    assert_same_images(
-        draw(8, SEEDS, LABELS, unlike, stack='on')[0], draw(8, SEEDS, LABELS, PAIR)[0]
-    )
+    three = [*PAIR, Call(network(2), labelled=False)]
+    two_rules = (Guidance(1.8, (0.05, 10.0)), Guidance(1.5))
+    for given in ((unlike,), (three, two_rules)):
+        with pytest.raises(ValueError, match=r'stack \(on\)'):
+            draw(8, SEEDS, LABELS, *given, stack='on')
+        _, programs = draw(8, SEEDS, LABELS, *given, stack='auto')
+        assert programs.stacked == {}
 
 
 @pytest.mark.parametrize('sampler', [Heun(7), Euler(7), Heun(7, s_churn=3.0)])

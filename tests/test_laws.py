@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
-    'config schema values arguments helptext tables files memory mesh progress stop provenance',
+    'config schema values arguments helptext tables files machine mesh progress stop provenance',
     'backbones denoiser loss optim ema guidance samplers frozen search',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
     'train_step',

@@ -244,7 +244,8 @@ def test_the_first_bad_leaf_is_named():
 def test_a_run_stops_at_a_gradient_that_is_not_finite(tmp_path):
     settings = run_settings(optim={'lr': 1e38})
     message = (
-        r'step 1 \(image 16\), first in backbone/conv/weight, at noise level [\d.]+\. .*'
+        r'step 1 \(image 16\), first in backbone/conv/weight, with the largest, '
+        r'finite loss at noise level [\d.]+\. .*'
         r'Lower optim.lr, or set train.nonfinite=zero'
     )
     with pytest.raises(FloatingPointError, match=message):

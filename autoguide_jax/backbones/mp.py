@@ -92,7 +92,7 @@ clip.defvjp(lambda x: (clip(x), x), lambda x, g: (jnp.where(jnp.abs(x) <= 256, g
 
 def add(a, b, t=0.5):
     """Magnitude-preserving sum, Eq. (4)."""
-    return ((1 - t) * a + t * b) / np.sqrt((1 - t) ** 2 + t**2).astype(np.float32)
+    return ((1 - t) * a + t * b) / float(np.sqrt((1 - t) ** 2 + t**2))
 
 
 def cat(a, b, t=0.5):

@@ -9,7 +9,7 @@ from autoguide_jax.metrics.reference import open_reference
 from autoguide_jax.metrics.scoring import score
 from autoguide_jax.registry import Registry
 
-__all__ = ['frechet_distance', 'open_extractor', 'open_reference', 'score', 'table']
+__all__ = ['frechet_distance', 'minimised', 'open_extractor', 'open_reference', 'score', 'table']
 
 table = Registry(
     'metrics',
@@ -25,3 +25,17 @@ table = Registry(
         'recall': 'autoguide_jax.metrics.manifold:Recall',
     },
 )
+
+
+def minimised(names):
+    """The first of several metrics: what searches minimise and tables are sorted by.
+
+    Errors: ValueError unless it is a distance.
+    """
+    distances = [name for name in table.names() if hasattr(table.get(name), 'is_distance')]
+    if not names or names[0] not in distances:
+        raise ValueError(
+            f'metrics ({", ".join(names)}) must begin with a distance, which is minimised: '
+            f'{", ".join(distances)}'
+        )
+    return names[0]

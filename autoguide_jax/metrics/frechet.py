@@ -85,6 +85,7 @@ class Frechet(FeatureMetric):
 
     state = Moments
     name = 'frechet'
+    is_distance = True
 
     @property
     def title(self) -> str:

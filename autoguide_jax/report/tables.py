@@ -118,7 +118,9 @@ def _name(study, arm, stats):
 def settings(study):
     """The second table: what the search chose for each arm, and what an image costs with it."""
     names = ('w', 'EMA, main', 'EMA, guide', 'interval of σ', 'calls per image', 'computation')
-    heads = ''.join(f'<th>{name}</th>' for name in (*names, 'seconds per 1000 images'))
+    heads = ''.join(
+        f'<th>{name}</th>' for name in (*names, 'seconds per 1000 images, drawn and scored')
+    )
     body = [_settings_row(study, arm) for arm in study.arms]
     return _table(f'<tr><th>Method</th>{heads}</tr>', body)
 

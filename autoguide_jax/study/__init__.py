@@ -5,7 +5,7 @@ python -m autoguide_jax study --config=configs/digits.py --workdir=runs/digits
 
 import numpy as np
 
-from autoguide_jax import stop
+from autoguide_jax import mesh, stop
 from autoguide_jax.progress import Progress
 from autoguide_jax.study.campaign import Study
 from autoguide_jax.study.settings import Settings
@@ -15,18 +15,22 @@ __all__ = ['Settings', 'Study', 'main']
 
 def main(settings, workdir):
     """Run the study in workdir, or what is left of it; returns the table of arms."""
+    mesh.one_process('study')
     study = Study(settings, workdir)
     with stop.watch():
         study.write()
-        study.train()
-        study.open()
-        with Progress(study.images_to_score(), 'img', 'score') as bar:
-            study.search(bar)
-            study.final(bar)
-            study.scans(bar)
-        study.floor()
-        study.grids()
-        study.write()
+        try:
+            study.train()
+            study.open()
+            with Progress(study.images_to_score(), 'img', 'score') as bar:
+                study.search(bar)
+                study.final(bar)
+                study.scans(bar)
+            study.floor()
+            study.grids()
+            study.finished = True
+        finally:
+            study.write()
     return [summary(study, name) for name in settings.arms]
 
 

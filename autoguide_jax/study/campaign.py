@@ -6,6 +6,7 @@ to results.jsonl and are never redone; `report` makes the page from them.
 """
 
 import dataclasses
+import shlex
 import sys
 import time
 
@@ -25,10 +26,10 @@ class Study:
     def __init__(self, settings, workdir):
         self.settings, self.workdir = settings, files.path(workdir)
         self.record = self.workdir / 'study.json'
-        old = files.read_json(self.record) if self.record.exists() else {}
-        self.seconds = dict(old.get('seconds', {}))
-        self.created = old.get('created') or time.strftime('%Y-%m-%d %H:%M:%S')
-        self.chosen = {}
+        self.old = files.read_json(self.record) if self.record.exists() else {}
+        self.seconds = dict(self.old.get('seconds', {}))
+        self.created = self.old.get('created') or time.strftime('%Y-%m-%d %H:%M:%S')
+        self.chosen, self.finished = {}, False
 
     def train(self):
         """Train every run that is not finished."""
@@ -122,7 +123,8 @@ class Study:
         with self.clock('grids'):
             for name, arm in self.settings.arms.items():
                 target = self.workdir / 'samples' / f'{name}.npz'
-                mark = files.content_hash([row['key'] for row in self.final_rows(name)])
+                mark = [count, *(row['key'] for row in self.final_rows(name))]
+                mark = files.content_hash(mark)
                 if target.exists():
                     with files.open_npz(target) as old:
                         if str(old['final_rows']) == mark:
@@ -180,11 +182,12 @@ class Study:
         return _Clock(self.seconds, phase)
 
     def write(self):
-        """study.json: what the report needs besides the rows."""
+        """study.json: what the report needs besides the rows; what is not known yet stays."""
         s = self.settings
         arms = {name: dataclasses.asdict(arm) for name, arm in s.arms.items()}
         for name, arm in arms.items():
-            arm['chosen'] = self.chosen.get(name)
+            before = self.old.get('arms', {}).get(name, {}).get('chosen')
+            arm['chosen'] = self.chosen.get(name, before)
             arm['searched'] = self.axes(s.arms[name])
         final = [
             [s.final.first_seed + i * s.final.images, s.final.images]
@@ -192,7 +195,7 @@ class Study:
         ]
         record = {
             'title': s.title,
-            'commands': [f'python -m autoguide_jax {" ".join(sys.argv[1:])}'],
+            'commands': [f'python -m autoguide_jax {shlex.join(sys.argv[1:])}'],
             'created': self.created,
             'sampler': config.to_dict(s.sampler),
             'arms': arms,
@@ -209,11 +212,12 @@ class Study:
             'seconds': self.seconds,
             'metrics': list(s.metrics),
         }
-        if hasattr(self, 'evaluator'):
+        if hasattr(self, 'scorer'):
             record.update(self.evaluator.describe())
             record['compilations'] = self.programs.count
-            record['rows'] = list(self.scorer.used)
-        files.write_json(self.record, files.plain(record))
+            if self.finished:
+                record['rows'] = list(self.scorer.used)
+        files.write_json(self.record, files.plain({**self.old, **record}))
 
     def images_to_score(self):
         """Number of images that search, scans and final scores ask for."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from autoguide_jax import config
+from autoguide_jax.metrics import minimised
 from autoguide_jax.search import SearchSettings
 from autoguide_jax.train_step import Settings as TrainSettings
 
@@ -87,7 +88,7 @@ class Settings:
       sampler: the sampler
       data: the real images to compare with, with their labels
       features: the network whose features are compared
-      metrics: metrics to compute; the first is minimised by the search
+      metrics: metrics to compute; the first, a distance, is minimised by the search
       classes: labels of the samples: random, or balanced (seed mod number of classes)
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off
@@ -120,6 +121,7 @@ class Settings:
                     raise ValueError(
                         f'arms.{name}.{role} ({run}) is not a run; known: {", ".join(self.runs)}'
                     )
+        minimised(self.metrics)
         if self.classes not in ('random', 'balanced'):
             raise ValueError(f"classes ({self.classes!r}) must be 'random' or 'balanced'")
         last = self.search.first_seed + self.search.images

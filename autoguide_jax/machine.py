@@ -1,4 +1,4 @@
-"""How this process takes memory from the system."""
+"""How this process takes memory and cores from the system."""
 
 import os
 import sys
@@ -14,3 +14,13 @@ def use_huge_pages():
     if sys.platform == 'linux' and 'glibc.malloc.hugetlb' not in tunables:
         os.environ['GLIBC_TUNABLES'] = f'{tunables}:glibc.malloc.hugetlb=1'.lstrip(':')
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def cpu_devices():
+    """How many devices the processor is split into: one per core this process may use, at most 8.
+
+    Convolutions of small networks run about twice as fast on two one-core devices as on one device
+    of two cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return min(cores or 1, 8)

@@ -1,0 +1,200 @@
+"""A whole study of tiny networks: run, run again, and what decides that a row is drawn anew."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from autoguide_jax import config, files, pairs, study
+from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Pair
+from autoguide_jax.scorer import Scorer
+
+NETWORK = {
+    'name': 'edm2_unet', 'model_channels': 8, 'channel_mult': [1], 'num_blocks': 1,
+    'attn_resolutions': [], 'channels_per_head': 8,
+}  # fmt: skip
+
+
+def run(nimg):
+    lengths = {'total_nimg': nimg, 'snapshot_nimg': 128, 'checkpoint_nimg': nimg, 'log_nimg': nimg}
+    return {'network': NETWORK, 'optim': {'rampup_nimg': 0}, 'train': {'batch_size': 32, **lengths}}
+
+
+TREE = {
+    'title': 'tiny',
+    'runs': {'main': run(512), 'guide': run(256)},
+    'arms': {
+        'none': {'title': 'None', 'main': 'main'},
+        'guided': {'title': 'Guided', 'main': 'main', 'guide': 'guide'},
+    },
+    'search': {'budget': 3, 'images': 40, 'main_std': [0.05, 0.12], 'guide_std': [0.05, 0.12]},
+    'final': {'images': 40, 'repeats': 2},
+    'extra': {'weights': [1.0, 2.0], 'grid': 10},
+    'sampler': {'name': 'heun', 'num_steps': 3},
+    'metrics': ['frechet', 'class_accuracy'],
+    'batch_size': 40,
+    'stack': 'off',
+}
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('study')
+    return workdir, study.main(config.parse(study.Settings, TREE), workdir)
+
+
+def test_every_arm_has_the_same_budget_and_fresh_seeds(finished):
+    workdir, table = finished
+    assert [row['arm'] for row in table] == ['Guided', 'None']
+    rows = files.read_jsonl(workdir / 'results.jsonl')
+    tried = [(row['arm'], tuple(row['seeds'])) for row in rows if row['phase'] == 'search']
+    assert {seeds for _, seeds in tried} == {(0, 40)}
+    assert all(1 <= sum(arm == name for arm, _ in tried) <= 3 for name in ('none', 'guided'))
+    fresh = [row['seeds'][0] for row in rows if row['phase'] == 'final' and row['arm'] == 'none']
+    assert len(set(fresh)) == 2 and min(fresh) >= 40
+    for row in rows:
+        if row['phase'] != 'floor':
+            acts = row['setting']['guide'] is not None and row['setting']['weight'] != 1
+            assert row['nfe'] == {'main': 5, 'guide': 5 * acts}
+            assert row['setting']['main']['nimg'] == 512
+
+
+def test_a_second_run_draws_and_trains_nothing(finished, monkeypatch):
+    workdir, table = finished
+    before = (workdir / 'results.jsonl').read_bytes()
+    record = files.read_json(workdir / 'study.json')
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('a finished row was drawn'))
+    assert study.main(config.parse(study.Settings, TREE), workdir) == table
+    assert (workdir / 'results.jsonl').read_bytes() == before
+    again = files.read_json(workdir / 'study.json')
+    assert again['rows'] == record['rows'] and again['arms'] == record['arms']
+
+
+def test_a_second_run_that_is_interrupted_loses_nothing(finished, monkeypatch):
+    workdir, _ = finished
+    record = files.read_json(workdir / 'study.json')
+    monkeypatch.setattr(study.Study, 'open', lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        study.main(config.parse(study.Settings, TREE), workdir)
+    again = files.read_json(workdir / 'study.json')
+    for name in ('rows', 'arms', 'order', 'features', 'compilations'):
+        assert again[name] == record[name], name
+
+
+def test_a_finished_run_is_not_shortened(finished):
+    workdir, _ = finished
+    shorter = {**TREE, 'runs': {**TREE['runs'], 'guide': run(128)}}
+    with pytest.raises(ValueError, match=r'total_nimg \(128\) is below the 256 images'):
+        study.main(config.parse(study.Settings, shorter), workdir)
+    assert files.read_json(workdir / 'runs/guide/config.json')['train']['total_nimg'] == 256
+
+
+class Evaluator:
+    identity = 'one'
+
+    def __init__(self, identity='one'):
+        self.identity = identity
+
+
+def measurements(workdir, monkeypatch):
+    """(name, measurement) of one setting, and of it with each ingredient changed once."""
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: {})
+    ref = lambda name, **rest: NetworkRef(str(workdir / 'runs' / name), **{'std': 0.1, **rest})
+    base = {'main': ref('main'), 'guide': ref('guide'), 'guidance': GuidanceSettings(2.0)}
+    heun = {'name': 'heun', 'num_steps': 3}
+    numbers = itertools.count()
+
+    def measure(sampler=heun, seeds=(0, 40), classes='random', evaluator='one', **changes):
+        file = workdir / f'keys{next(numbers)}.jsonl'
+        part = config.parse(study.Settings, {**TREE, 'sampler': sampler}).sampler
+        scorer = Scorer(None, None, Evaluator(evaluator), file, part, classes)
+        return scorer.score(Pair(**{**base, **changes}), *seeds)['measurement']
+
+    yield 'base', measure()
+    yield 'main std', measure(main=ref('main', std=0.11))
+    yield 'main nimg', measure(main=ref('main', nimg=384))
+    yield 'guide std', measure(guide=ref('guide', std=0.11))
+    yield 'guide run', measure(guide=ref('main'))
+    yield 'role', measure(guide=NetworkRef(), uncond=ref('guide'))
+    yield 'weight', measure(guidance=GuidanceSettings(2.1))
+    yield 'interval', measure(guidance=GuidanceSettings(2.0, (0.1, 5.0)))
+    yield 'steps', measure(sampler={**heun, 'num_steps': 4})
+    yield 'sigma_max', measure(sampler={**heun, 'sigma_max': 70.0})
+    yield 'sampler', measure(sampler={'name': 'euler', 'num_steps': 3})
+    yield 'seeds', measure(seeds=(1, 40))
+    yield 'count', measure(seeds=(0, 41))
+    yield 'classes', measure(classes='balanced')
+    yield 'evaluator', measure(evaluator='another')
+    record = workdir / 'runs/guide/config.json'
+    tree = files.read_json(record)
+    for part, name, value in (('denoiser', 'sigma_data', 0.6), ('network', 'dtype', 'bfloat16')):
+        files.write_json(record, {**tree, part: {**tree[part], name: value}})
+        yield name, measure()
+    files.write_json(record, tree)
+    yield 'base again', measure()
+    yield 'default spelt out', measure(sampler={**heun, 'sigma_max': 80.0})
+    yield 'moment spelt out', measure(main=ref('main', nimg=512))
+
+
+def test_a_row_is_keyed_by_everything_that_decides_it(finished, monkeypatch):
+    found = dict(measurements(finished[0], monkeypatch))
+    same = ('base', 'base again', 'default spelt out', 'moment spelt out')
+    assert len({found[name] for name in same}) == 1
+    others = [value for name, value in found.items() if name not in same[1:]]
+    assert len(set(others)) == len(others), found
+
+
+def test_the_latest_snapshot_is_settled_before_anything_is_keyed(finished):
+    run_dir = str(finished[0] / 'runs/main')
+    settled = pairs.settled(Pair(main=NetworkRef(run_dir)))
+    assert settled == Pair(main=dataclasses.replace(settled.main, nimg=512))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'main': ''}, r'main\.run is empty'),
+        ({'main': 'nowhere'}, r'main\.run \(nowhere\) is not a run directory'),
+    ],
+)
+def test_a_run_that_is_not_there_is_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        pairs.Networks().check(Pair(main=NetworkRef(changes['main'])))
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ({'guide': NetworkRef('g'), 'uncond': NetworkRef('u')}, 'alpha'),
+        ({'guidance': GuidanceSettings(2.0)}, 'needs guide.run or uncond.run'),
+        ({'guidance': GuidanceSettings(alpha=0.5), 'guide': NetworkRef('g')}, 'give both'),
+        (
+            {'guidance': GuidanceSettings(uncond_interval=(0.1, 1)), 'guide': NetworkRef('g')},
+            'needs uncond.run',
+        ),
+        (
+            {
+                'guidance': GuidanceSettings(interval=(0.1, 1), uncond_interval=(0.1, 2)),
+                'uncond': NetworkRef('u'),
+            },
+            'give one',
+        ),
+    ],
+)
+def test_settings_that_would_not_act_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Pair(main=NetworkRef('m'), **given)
+
+
+def test_searches_minimise_distances_only():
+    with pytest.raises(ValueError, match='must begin with a distance'):
+        config.parse(study.Settings, {**TREE, 'metrics': ['recall', 'frechet']})
+
+
+def test_the_same_seeds_in_every_arm(finished):
+    arms = [files.open_npz(finished[0] / f'samples/{name}.npz') for name in ('none', 'guided')]
+    with arms[0] as one, arms[1] as other:
+        for name in ('seeds', 'labels'):
+            np.testing.assert_array_equal(one[name], other[name])
+        assert one['images'].shape == (10, 8, 8, 1)
