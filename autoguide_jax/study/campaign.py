@@ -214,7 +214,7 @@ class Study:
         }
         if hasattr(self, 'scorer'):
             record.update(self.evaluator.describe())
-            record['compilations'] = self.programs.count
+            record['compilations'] = self.old.get('compilations', 0) + self.programs.count
             if self.finished:
                 record['rows'] = list(self.scorer.used)
         files.write_json(self.record, files.plain({**self.old, **record}))
