@@ -18,7 +18,9 @@ FIGURES = {
         'Distance against guidance weight, one panel per method',
         'Score against guidance weight w; w = 1 is no guidance. The line is swept at the method’s '
         'chosen EMA lengths on selection seeds; the small dots are the settings that its search '
-        'tried (those off the scale at the top edge); the marker is the chosen w on fresh seeds.',
+        'tried (those off the scale at the top edge); the marker is the chosen w on fresh seeds. '
+        'The line has fewer images, which makes every distance larger: compare lines with lines, '
+        'and markers with the dashed line.',
     ),
     'ema': (
         scores.ema_map,
