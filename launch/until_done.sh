@@ -41,7 +41,13 @@ for ((restart = 0; ; restart++)); do
   "$@" </dev/null &
   child=$!
   tell # of a signal that came before the command was there
-  while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done # a trap ends wait early
+  # bash can lose a signal on its way into a wait, so no wait is longer than a second.
+  while kill -0 "$child" 2>/dev/null; do
+    sleep 1 >/dev/null 2>&1 &
+    wait $!
+  done
+  wait "$child"
+  code=$?
   child=''
   case $code in 0 | 2 | 130) exit "$code" ;; esac
   if [ -n "$asked" ]; then exit "$code"; fi

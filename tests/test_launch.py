@@ -16,7 +16,7 @@ SAVING = """
 trap 'echo saved >>saves; exit 143' TERM
 trap 'echo saved >>saves; exit 130' INT
 echo x >>starts
-while :; do sleep 0.05; done
+for i in {1..600}; do sleep 0.05; done
 """
 
 
@@ -38,7 +38,8 @@ def run(tmp_path):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.stderr.close()
+        process.wait()
 
 
 def starts(folder):
