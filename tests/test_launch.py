@@ -30,7 +30,13 @@ def run(tmp_path):
         environment = {'PATH': '/usr/bin:/bin', 'UNTIL_DONE_WAIT': wait}
         started.append(
             subprocess.Popen(
-                words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+                words,
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+                # A shell that runs the tests in the background has them ignore SIGINT.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         )
         return started[-1]
