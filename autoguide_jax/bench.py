@@ -18,9 +18,8 @@ from autoguide_jax.progress import Progress
 from autoguide_jax.train_step import Settings as TrainSettings
 from autoguide_jax.train_step import Trainer
 
-STEPS = (
-    8  # training steps in one timing: as in training, a step is sent off while the last one runs
-)
+# Training steps in one timing: as in training, a step is sent off while the last one runs.
+STEPS = 8
 
 
 @dataclass(frozen=True)

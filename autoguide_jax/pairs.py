@@ -131,7 +131,7 @@ class Networks:
         key = (str(ref.run), ref.std, ref.nimg)
         network = self.loaded.pop(key, None)
         if network is None:
-            assess(ref, name)
+            check_run(ref, name)
             on_host = lambda variables: variables
             network = snapshots.load_network(ref.run, ref.std, ref.nimg or None, place=on_host)
         self.loaded[key] = network
@@ -153,12 +153,17 @@ class Networks:
         return calls, rules
 
 
-def assess(ref, role):
-    """snapshots.Report of a NetworkRef. Errors: ValueError that names the setting."""
+def check_run(ref, role):
+    """Refuse a NetworkRef without a run directory, naming the setting."""
     if not ref.run:
         raise ValueError(f'{role}.run is empty: give the run directory of the network')
     if not (files.path(ref.run) / 'config.json').exists():
         raise ValueError(f'{role}.run ({ref.run}) is not a run directory: it has no config.json')
+
+
+def assess(ref, role):
+    """snapshots.Report of a NetworkRef; reads the index of its run alone."""
+    check_run(ref, role)
     return snapshots.assess(ref.run, ref.std, ref.nimg or None)
 
 

@@ -138,15 +138,15 @@ def main(settings, workdir):
         )
         programs = Programs(sampler, settings_of.batch_size, settings_of.stack)
         scorer = Scorer(networks, programs, evaluator, workdir / 'results.jsonl', settings.sampler)
-        rows = []
+        rows, first = [], minimised(settings_of.metrics)
         with Progress(len(pairs), 'settings', f'sweep {workdir.name}') as bar:
             for pair in pairs:
                 row = scorer.score(pair, settings_of.first_seed, settings_of.images, phase='sweep')
                 rows.append(row)
                 bar.update(1)
-                bar.note(best=min(r['metrics'][settings_of.metrics[0]] for r in rows))
+                bar.note(best=min(r['metrics'][first] for r in rows))
     print(f'{len(pairs)} settings, {scorer.drawn} images drawn, {programs.count} compilation(s)')
-    return sorted((table_row(row) for row in rows), key=lambda row: row[settings_of.metrics[0]])
+    return sorted((table_row(row) for row in rows), key=lambda row: row[first])
 
 
 def table_row(row):

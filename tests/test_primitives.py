@@ -162,3 +162,12 @@ def test_the_gradients_of_our_own_are_those_of_the_formulas(far):
 def test_the_gradient_of_normalize_is_finite_at_zero():
     back = jax.grad(lambda x: jnp.sum(mp.normalize(x, (3,))))(jnp.zeros((1, 2, 2, 4)))
     np.testing.assert_allclose(back, 1 / mp.EPS)
+
+
+def test_the_gradient_of_silu_keeps_its_digits_in_half_precision():
+    x = jnp.linspace(-12, 12, 97)
+    slope = lambda x: jax.vjp(mp.silu, x)[1](jnp.ones_like(x))[0]
+    exact = jax.vmap(jax.grad(lambda x: jax.nn.silu(x) / 0.596))(x)
+    half = slope(x.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), exact, rtol=2**-7, atol=1e-3)

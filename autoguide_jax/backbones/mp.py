@@ -74,8 +74,9 @@ def silu(x):
 
 
 def _silu_bwd(x, g):
-    s = 0.5 + 0.5 * jnp.tanh(0.5 * x)
-    return (g * s * (1 + x * (1 - s)) / 0.596,)
+    x32 = x.astype(jnp.float32)
+    s = 0.5 + 0.5 * jnp.tanh(0.5 * x32)
+    return ((g * s * (1 + x32 * (1 - s)) / 0.596).astype(g.dtype),)
 
 
 silu.defvjp(lambda x: (silu(x), x), _silu_bwd)
