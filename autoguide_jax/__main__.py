@@ -1,7 +1,7 @@
 """The one command line: python -m autoguide_jax VERB --config=… --workdir=… [--config.a.b=value].
 
-A program is a settings dataclass and main(settings, workdir) → rows, one dict or None. VERBS lists
-them; they are imported only when asked for, and JAX only when one of them needs it.
+A program is a settings dataclass and main(settings, workdir) → rows, one dict or None. verbs.py
+lists them; they are imported only when asked for, and JAX only when one of them needs it.
 
 The environment variable AUTOGUIDE_JAX_CACHE names the folder of the persistent compilation cache
 (default ~/.cache/autoguide_jax/xla; 'off' disables it): programs that took a second to compile are
@@ -13,106 +13,9 @@ import json
 import os
 import pathlib
 import sys
-from typing import NamedTuple
 
 from autoguide_jax import arguments, config, helptext, machine, registry, schema, stop, tables
-
-
-class Verb(NamedTuple):
-    """One line of VERBS: targets are 'module:Attribute'; no settings means main(workdir).
-
-    workdir: whether --workdir is needed; default_config: what --config is if left out;
-    then: a verb without settings that follows on the same workdir.
-    """
-
-    settings: str | None
-    main: str
-    help: str
-    example: str
-    workdir: bool = True
-    default_config: str | None = None
-    then: str | None = None
-
-
-def _verb(module, help, example, settings='Settings', main='main', **rest):
-    settings = settings and f'autoguide_jax.{module}:{settings}'
-    return Verb(settings, f'autoguide_jax.{module}:{main}', help, example, **rest)
-
-
-VERBS = {
-    'train': _verb(
-        'train',
-        'train one denoiser, or go on where it stopped',
-        '--config=configs/digits.py:main --workdir=runs/digits/main',
-    ),
-    'sample': _verb(
-        'generate',
-        'write images of a main denoiser and its guides',
-        '--config=configs/pair.py --config.main.run=runs/digits/main '
-        '--config.guide.run=runs/digits/guide --config.guidance.weight=2.0 --workdir=out/a',
-    ),
-    'evaluate': _verb(
-        'evaluate',
-        'score a sample set with metrics',
-        '--config.samples=out/a --workdir=out/a',
-    ),
-    'sweep': _verb(
-        'sweep',
-        'score every combination of weights, EMA lengths and intervals',
-        '--config=configs/sweep.py --config.main.run=runs/digits/main '
-        '--config.guide.run=runs/digits/guide --workdir=out/sweep',
-    ),
-    'study': _verb(
-        'study',
-        'train, search and score all arms of a comparison, then report',
-        '--config=configs/digits.py --workdir=runs/digits',
-        then='report',
-    ),
-    'reconstruct': _verb(
-        'reconstruct',
-        'make EMA lengths that were not tracked, after training',
-        '--config.run=runs/digits/main --config.stds=0.05,0.06,…,0.10',
-        workdir=False,
-    ),
-    'report': _verb(
-        'report',
-        'write the page with tables and figures of a study',
-        '--workdir=runs/digits',
-        settings=None,
-    ),
-    'export': _verb(
-        'export',
-        'copy sample sets and results to a folder or a bucket',
-        '--config.source=out/a --config.target=gs://bucket/a',
-        workdir=False,
-    ),
-    'bench': _verb(
-        'bench',
-        'measure training and sampling speed, and compile time',
-        '--config=configs/bench.py:net_a',
-        workdir=False,
-    ),
-    'prepare': Verb(
-        None,
-        '',
-        'make a data set ready for training',
-        'fashion_mnist --source=FOLDER --data_dir=data',
-        workdir=False,
-    ),
-}
-PREPARED = registry.Registry(
-    'prepare', {'fashion_mnist': 'autoguide_jax.data.fashion_mnist:prepare'}
-)
-
-FLAGS = {
-    'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
-    'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
-    'json': 'file to which the printed table is written as well',
-    'devices': 'devices to split the processor into, without accelerator (default: its cores, ≤ 8)',
-    'dry_run': 'print the resolved settings and stop',
-    'debug': 'show tracebacks and library logs',
-    'help': 'show this text; with --config, the values of that file',
-}
+from autoguide_jax.verbs import FLAGS, PREPARED, VERBS
 
 
 def _known(command):
@@ -171,9 +74,15 @@ def _settings(command):
     verb = VERBS[command.verb]
     if verb.settings is None:
         return None
-    cls = registry.resolve(verb.settings)
     source = command.flags.get('config', verb.default_config)
+    cls = settings_class(verb, source)
     return config.parse(cls, config.load(source, command.overrides, cls))
+
+
+def settings_class(verb, source):
+    """The dataclass of a Verb's settings, which may depend on the config file."""
+    target = registry.resolve(verb.settings)
+    return target if inspect.isclass(target) else target(config.load(source))
 
 
 def _start(command, settings):
@@ -262,8 +171,8 @@ def explain(command):
         return '\n'.join(lines)
     lines.append(helptext.listing({name: FLAGS[name] for name in FLAGS if name in _known(command)}))
     if verb.settings:
-        cls = registry.resolve(verb.settings)
         source = command.flags.get('config', verb.default_config)
+        cls = settings_class(verb, source)
         rows = schema.describe(cls, tree=config.load(source, command.overrides, cls))
         title = f'settings, with the values of {source}' if source else 'settings and defaults'
         lines += ['', f'{title}:', helptext.settings(rows)]

@@ -16,7 +16,7 @@ from autoguide_jax.generation import Call, Programs, calls_per_image
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.progress import Progress
 from autoguide_jax.train_step import Settings as TrainSettings
-from autoguide_jax.train_step import Trainer
+from autoguide_jax.trainer import Trainer
 
 # Training steps in one timing: as in training, a step is sent off while the last one runs.
 STEPS = 8

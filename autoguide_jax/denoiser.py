@@ -1,15 +1,25 @@
-"""Preconditioning and the uncertainty head around any backbone F.
+"""Denoisers D(x; σ, c) around backbones: preconditioning, or the gradient of a log density.
 
 (1) D(x; σ, c) = c_skip·x + c_out·F(c_in·x; c_noise, c)      arXiv 2206.00364, Eq. 7
 (2) c_skip = σ_d²/(σ²+σ_d²)   c_out = σσ_d/√(σ²+σ_d²)   c_in = 1/√(σ²+σ_d²)   [Table 1]
 (3) c_noise = ln(σ) / 4
 (4) u(σ) = linear(fourier_128(c_noise)), one log-variance per sample, training only  [Eq. 21]
+(5) D(x; σ) = x + σ²·∇ₓ G(x; σ), where the backbone gives a log density G            [Eq. 3]
 """
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from autoguide_jax.backbones import mp
+from autoguide_jax.registry import Registry
+
+table = Registry(
+    'denoiser',
+    {
+        'edm': 'autoguide_jax.denoiser:Denoiser',
+        'log_density': 'autoguide_jax.denoiser:LogDensity',
+    },
+)
 
 
 class Denoiser(nn.Module):
@@ -51,3 +61,41 @@ class Denoiser(nn.Module):
         """Forced weight normalisation of backbone and uncertainty head, before a training step."""
         head = mp.normalize_weights({'logvar_linear': params['logvar_linear']})
         return {**params, **head, 'backbone': self.backbone.normalize_weights(params['backbone'])}
+
+
+class LogDensity(nn.Module):
+    """D(x; σ) = x + σ²∇G(x; σ) around a backbone that gives G [n], Eq. (5); float32.
+
+    Called like Denoiser. It has no uncertainty head: u(σ) = 0.
+
+    Settings:
+      backbone: the log density G(x [n, …], sigma [n]) → [n]
+      sigma_data: standard deviation of the data in model space
+    """
+
+    backbone: nn.Module
+    sigma_data: float = 0.5
+
+    @nn.compact
+    def __call__(self, x, sigma, labels=None, dropout_keys=None, return_logvar=False):
+        x = x.astype(jnp.float32)
+        sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), x.shape[:1])
+        density = lambda backbone, x: backbone(x, sigma, labels, dropout_keys)
+        value, back = nn.vjp(density, self.backbone, x, vjp_variables='params')
+        score = back(jnp.ones_like(value))[1]
+        x0 = x + sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2 * score
+        return (x0, jnp.zeros_like(sigma)) if return_logvar else x0
+
+    def apply_with_logvar(self, variables, x, sigma, labels=None, dropout_keys=None):
+        """D and u(σ) = 0: (x0 float32, shape of x; [n])."""
+        return self.apply(variables, x, sigma, labels, dropout_keys, True)
+
+    def log_density(self, variables, x, sigma):
+        """G(x; σ) float32 [n] for x [n, …] and sigma [] or [n], up to a constant of σ."""
+        sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), x.shape[:1])
+        inner = {kind: tree.get('backbone', {}) for kind, tree in variables.items()}
+        return self.backbone.apply(inner, x.astype(jnp.float32), sigma)
+
+    def normalize_weights(self, params):
+        """Forced weight normalisation of the backbone, before a training step."""
+        return {**params, 'backbone': self.backbone.normalize_weights(params['backbone'])}

@@ -10,7 +10,7 @@ import numpy as np
 
 from autoguide_jax import config, files, mesh, provenance, sample_sets, stop
 from autoguide_jax.generation import Programs, sample_labels, seed_list
-from autoguide_jax.pairs import Networks, Pair
+from autoguide_jax.pairs import Networks, Pair, check_images
 from autoguide_jax.progress import Progress
 
 
@@ -67,6 +67,7 @@ class Settings(Pair):
 def main(settings, workdir):
     """Write the sample set of these settings to workdir; only what is missing is drawn."""
     mesh.one_process('sample')
+    check_images(settings)
     calls, rules = Networks().calls(settings)
     seeds = seed_list(settings.sample.seeds)
     num_classes = calls[0].network.config['network'].get('label_dim', 0)
@@ -106,6 +107,7 @@ def manifest(settings, calls, rules):
             'network': call.network.config['network'],
             'denoiser': call.network.config['denoiser'],
             'labelled': call.labelled,
+            **({'degrade': repr(call.degrade)} if call.degrade else {}),
         }
         for role, call in zip(roles, calls)
     }

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import latents, mesh, stop
+from autoguide_jax import latents, mesh, snapshots, stop
 
 NOISE, LABEL, CHURN = 0, 1, 2
 KEEP_ON_DEVICE = 3
@@ -22,16 +22,20 @@ KEEP_ON_DEVICE = 3
 
 @dataclass(frozen=True)
 class Call:
-    """One network of a guided denoiser: its Network and whether it is told the label."""
+    """One network of a guided denoiser: its Network, whether it is told the label, what harms it.
+
+    degrade: a degradation of guidance/degradation.py, None for the network as it is.
+    """
 
     network: object
     labelled: bool = True
+    degrade: object = None
 
     def architecture(self):
         """Hashable description of the program this call compiles to."""
         config = self.network.config
         net = json.dumps([config['network'], config['denoiser']], sort_keys=True, default=str)
-        return net, self.labelled
+        return net, self.labelled, self.degrade
 
 
 def seed_list(text):
@@ -70,15 +74,22 @@ def stream(seed, purpose):
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
+def unit_noise(keys, shape):
+    """Gaussian noise [n, *shape], each sample's from its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
 class Programs:
     """Compiled samplers by architecture; the count of compilations is what a sweep costs once.
 
     stack: 'on' evaluates networks of equal architecture in one vmapped call, 'off' one after the
     other, 'auto' times both on this machine for each architecture and batch, and keeps the faster.
+    start: (keys [n], shape) → noise [n, *shape] of unit variance, where another one than Gaussian
+    noise is wanted.
     """
 
-    def __init__(self, sampler, batch_size, stack='auto'):
-        self.sampler, self.stack = sampler, stack
+    def __init__(self, sampler, batch_size, stack='auto', start=None):
+        self.sampler, self.stack, self.start = sampler, stack, start or unit_noise
         self.devices = mesh.make(batch_size, 'sample.batch_size')
         self.batch_size = batch_size
         self.compiled, self.seconds, self.stacked, self.placed = {}, 0.0, {}, {}
@@ -128,15 +139,14 @@ class Programs:
         """The sampler of these architectures, to be compiled: (variables, rules, seeds, labels)."""
         sampler = sampler or self.sampler
         denoisers = [call.network.denoiser for call in calls]
-        net = calls[0].network.config['network']
-        shape = (net['resolution'], net['resolution'], net['channels'])
+        shape = snapshots.sample_shape(calls[0].network.config)
         encoding = latents_of(calls[0].network.config)
 
         def sample(variables, guidance, seeds, labels):
             bound = [bind(d, v, labels, c) for d, v, c in zip(denoisers, variables, calls)]
             together = bind_together(denoisers[0], variables, labels, calls) if stacked else None
             denoise = guided(guidance, bound[0], bound[1:], together)
-            noise = jax.vmap(lambda s: jax.random.normal(stream(s, NOISE), shape))(seeds)
+            noise = self.start(jax.vmap(lambda s: stream(s, NOISE))(seeds), shape)
             keys = jax.vmap(lambda s: stream(s, CHURN))(seeds)
             return encoding.decode(sampler(denoise, noise, keys))
 
@@ -148,8 +158,8 @@ class Programs:
 
         Several guides have intervals of their own, and none is evaluated outside its own.
         """
-        architectures = [call.architecture()[0] for call in calls]
-        alike = len(calls) == 2 and len(set(architectures)) == 1
+        architectures = [call.architecture()[::2] for call in calls]
+        alike = len(calls) == 2 and len(set(architectures)) == 1 and calls[0].degrade is None
         alike = alike and all(hasattr(rule, 'excess') for rule in args[1])
         if self.stack == 'on' and len(calls) > 1 and not alike:
             raise ValueError('stack (on): only a main network and one guide that is alike can be')
@@ -173,6 +183,8 @@ class Programs:
 def bind(denoiser, variables, labels, call):
     """(x, sigma) → x0 with weights and labels bound; −1 everywhere where the label is withheld."""
     given = labels if call.labelled else jnp.full_like(labels, -1)
+    if call.degrade is not None:
+        return call.degrade(denoiser, variables, given)
     return lambda x, sigma: denoiser.apply(variables, x, sigma, given)
 
 

@@ -31,9 +31,9 @@ def replicated(mesh):
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_sample(mesh):
-    """Sharding of a batch: its first axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec(AXIS))
+def by_sample(mesh, axis=0):
+    """Sharding of a batch: the axis of its samples split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
 
 
 def place(mesh, tree, params='replicate'):
@@ -43,9 +43,9 @@ def place(mesh, tree, params='replicate'):
     return jax.tree.map(lambda _: replicated(mesh), tree)
 
 
-def put_batch(mesh, batch):
+def put_batch(mesh, batch, axis=0):
     """This process's part of a batch → global arrays split by sample."""
-    sharding = by_sample(mesh)
+    sharding = by_sample(mesh, axis)
     put = jax.make_array_from_process_local_data
     return jax.tree.map(lambda x: put(sharding, np.asarray(x)), batch)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import jax
 
-from autoguide_jax import files, snapshots
+from autoguide_jax import config, files, snapshots
 from autoguide_jax import guidance as guidance_room
 from autoguide_jax.generation import Call
 from autoguide_jax.guidance import split_total
@@ -22,11 +22,13 @@ class NetworkRef:
       run: run directory; empty = not used
       std: relative EMA length; lengths that were not tracked are reconstructed
       nimg: images seen; 0 = the run's latest snapshot
+      degrade: a way to make the network worse on purpose; none = the network as it is
     """
 
     run: str = ''
     std: float = 0.10
     nimg: int = 0
+    degrade: config.Part | None = config.part('autoguide_jax.guidance:degradations', name=None)
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,11 @@ class Networks:
 
     def calls(self, pair):
         """([Call of main and guides], [Guidance of the guides]) of a Pair, checked."""
-        calls, rules = [Call(self.get(pair.main))], []
+        harm = lambda ref: ref.degrade and config.build(ref.degrade)
+        calls, rules = [Call(self.get(pair.main), degrade=harm(pair.main))], []
         for role, ref, rule in pair.rules():
-            calls.append(Call(self.get(ref, role), labelled=role != 'uncond'))
+            network = self.get(ref, role)
+            calls.append(Call(network, labelled=role != 'uncond', degrade=harm(ref)))
             rules.append(rule)
             check_pair(calls[0].network, calls[-1].network, role)
         return calls, rules
@@ -159,6 +163,17 @@ def check_run(ref, role):
         raise ValueError(f'{role}.run is empty: give the run directory of the network')
     if not (files.path(ref.run) / 'config.json').exists():
         raise ValueError(f'{role}.run ({ref.run}) is not a run directory: it has no config.json')
+
+
+def check_images(pair):
+    """Refuse a main network whose samples are no images, such as those of the 2-D example."""
+    check_run(pair.main, 'main')
+    tree = files.read_json(files.path(pair.main.run) / 'config.json')
+    if (tree.get('latents') or {}).get('name') == 'points':
+        raise ValueError(
+            f'main.run ({pair.main.run}) draws points, not images: study '
+            '--config=configs/toy.py draws, scores and shows them'
+        )
 
 
 def assess(ref, role):
@@ -204,21 +219,23 @@ def identity(pair):
     networks = {}
     for role, ref in refs.items():
         report = assess(ref, role)
-        config = files.read_json(files.path(ref.run) / 'config.json')
-        network = [config.get(part) for part in ('network', 'denoiser', 'latents')]
+        tree = files.read_json(files.path(ref.run) / 'config.json')
+        network = [tree.get(part) for part in ('network', 'denoiser', 'latents')]
         networks[role] = {
             'sources': report.sources_hash,
             'std': ref.std,
             'nimg': report.nimg,
             'network': files.content_hash(network),
         }
+        if ref.degrade:
+            networks[role]['degrade'] = config.resolved(ref.degrade)
     guidance = {role: dataclasses.asdict(rule) for role, _, rule in rules}
     return {'networks': networks, 'guidance': guidance, 'rule': pair.guidance.rule}
 
 
 def setting_row(pair):
     """The pair as the row of a table."""
-    used = lambda ref: dataclasses.asdict(ref) if ref.run else None
+    used = lambda ref: config.resolved(ref) if ref.run else None
     rule = pair.guidance
     row = {'main': used(pair.main), 'guide': used(pair.guide), 'uncond': used(pair.uncond)}
     row.update(weight=rule.weight, interval=list(rule.interval), alpha=rule.alpha)

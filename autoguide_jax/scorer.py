@@ -7,7 +7,7 @@ import time
 
 import jax
 
-from autoguide_jax import config, files, mesh, pairs, stop
+from autoguide_jax import config, files, mesh, pairs, snapshots, stop
 from autoguide_jax.generation import calls_per_image, program_key, sample_labels
 
 
@@ -98,10 +98,7 @@ class Scorer:
         """FLOPs of one evaluation of one image, as XLA counts them before optimisation."""
         name = files.content_hash(network.config['network'])
         if name not in self.flops:
-            net = network.config['network']
-            x = jax.ShapeDtypeStruct(
-                (1, net['resolution'], net['resolution'], net['channels']), 'f4'
-            )
+            x = jax.ShapeDtypeStruct((1, *snapshots.sample_shape(network.config)), 'f4')
             spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), network.variables)
             scalar, label = jax.ShapeDtypeStruct((), 'f4'), jax.ShapeDtypeStruct((1,), 'i4')
             cost = jax.jit(network.denoiser.apply).lower(spec, x, scalar, label).cost_analysis()

@@ -11,7 +11,7 @@ from autoguide_jax import config, files, mesh, stop
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs
 from autoguide_jax.metrics import minimised
-from autoguide_jax.pairs import Networks, Pair
+from autoguide_jax.pairs import Networks, Pair, check_images
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 
@@ -131,6 +131,7 @@ def main(settings, workdir):
     pairs = list(grid(settings))
     networks = Networks()
     for pair in pairs:
+        check_images(pair)
         networks.check(pair)
     with stop.watch():
         evaluator = Evaluator(

@@ -2,9 +2,11 @@
 
 The images are a function of (seed, images seen), the noise of (seed, step): a run that was killed
 and resumed is bit-identical to one that was not. The same command starts, resumes, or finds that
-all is done.
+all is done. Several seeds are trained side by side: one program, one checkpoint, and a run
+directory WORKDIR/seed-N for each.
 """
 
+import contextlib
 import time
 
 import jax
@@ -14,7 +16,8 @@ from autoguide_jax import config, files, mesh, provenance, snapshots, stop
 from autoguide_jax.checkpoints import Checkpoints
 from autoguide_jax.data.loader import batches
 from autoguide_jax.progress import Progress
-from autoguide_jax.train_step import SIGMA_BINS, Settings, Trainer, leaf_names, resolve
+from autoguide_jax.train_step import SIGMA_BINS, Settings, leaf_names, resolve
+from autoguide_jax.trainer import Trainer
 
 __all__ = ['Settings', 'main']
 
@@ -25,7 +28,7 @@ MAY_CHANGE += ('data.path', 'data.data_dir', 'data.cache_mib')
 
 
 def main(settings, workdir):
-    """Train to train.total_nimg in workdir; return {'run', 'nimg', 'loss', …}.
+    """Train to train.total_nimg in workdir; return {'run', 'nimg', 'loss', …}, a list if seeds.
 
     Errors: ValueError if workdir holds another run; FloatingPointError at a non-finite gradient.
     Raises stop.Stopped, after saving, when a signal asks for it.
@@ -37,10 +40,18 @@ def main(settings, workdir):
     with stop.watch():
         checkpoints = Checkpoints(workdir)
         try:
-            claim(workdir, tree, (checkpoints.latest() or 0) * settings.train.batch_size)
-            return run(settings, tree, dataset, devices, workdir, checkpoints)
+            seen = (checkpoints.latest() or 0) * settings.train.batch_size
+            runs = {workdir: settings.seed}
+            if settings.seeds:
+                runs = {workdir / f'seed-{seed}': seed for seed in settings.seeds}
+            for folder, seed in runs.items():
+                claim(folder, {**tree, 'seed': seed}, seen)
+            if seen < settings.train.total_nimg:
+                run(settings, tree, dataset, devices, runs, checkpoints)
         finally:
             checkpoints.close()
+    rows = [summary(folder, settings.train.total_nimg) for folder in runs]
+    return rows if settings.seeds else rows[0]
 
 
 def claim(workdir, tree, seen):
@@ -81,50 +92,64 @@ def differences(a, b, prefix=''):
             yield f'{prefix}{key}', x, y
 
 
-def run(settings, tree, dataset, devices, workdir, checkpoints):
-    """The loop: batch → step → log → snapshot → checkpoint, until total_nimg or a signal."""
+def run(settings, tree, dataset, devices, runs, checkpoints):
+    """The loop: batch → step → log → snapshot → checkpoint, until total_nimg or a signal.
+
+    runs: {run directory: seed}.
+    """
     loop = settings.train
-    if (checkpoints.latest() or 0) * loop.batch_size >= loop.total_nimg:
-        return summary(workdir, loop.total_nimg, files.read_jsonl(workdir / 'metrics.jsonl'))
-    trainer = Trainer(settings, tree, devices)
-    recent = Recent(loop.batch_size, stop_at_nonfinite=loop.nonfinite == 'stop')
-    state, nimg, log = begin(trainer, checkpoints, workdir, recent)
+    trainer = Trainer(settings, tree, devices, score=getattr(dataset, 'score', None))
+    recent = Recent(loop.batch_size, list(runs), stop_at_nonfinite=loop.nonfinite == 'stop')
+    state, nimg = begin(trainer, checkpoints, recent)
     step = stop.interruptible(trainer.compile, doing='compiling the training step')
     names = leaf_names(trainer.abstract['params'])
     part = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
-    stream = batches(dataset, settings.seed, nimg, loop.batch_size, **part)
-    bar = Progress(loop.total_nimg, 'img', f'train {workdir.name}', done=nimg)
-    with bar, stream:
-        for batch in stream:
-            state, metrics = step(state, *mesh.put_batch(devices, (batch['image'], batch['label'])))
+    title = title_of(runs)
+    with (
+        Progress(loop.total_nimg, 'img', f'train {title}', done=nimg) as bar,
+        contextlib.ExitStack() as stack,
+    ):
+        each = (batches(dataset, seed, nimg, loop.batch_size, **part) for seed in runs.values())
+        streams = [stack.enter_context(stream) for stream in each]
+        while nimg < loop.total_nimg:
+            state, metrics = step(state, *trainer.put(*next_batch(streams, settings.seeds)))
             nimg += loop.batch_size
             recent.add(nimg, metrics, names)
             bar.update(loop.batch_size)
             done = nimg >= loop.total_nimg
             stopping = mesh.any_process(bool(stop.requested()))
             if nimg % loop.log_nimg == 0 or done:
-                log.append(recent.row())
-                bar.note(loss=log[-1]['loss'])
-                if mesh.is_main_process():
-                    files.append_jsonl(workdir / 'metrics.jsonl', log[-1])
-            if nimg % loop.snapshot_nimg == 0 or done:
+                bar.note(loss=recent.write())
+            if nimg % loop.snapshot_nimg == 0 or nimg in loop.snapshot_at or done:
                 recent.check(names)
-                save_snapshot(settings, state, nimg, workdir)
+                save_snapshots(settings, state, nimg, runs)
             if nimg % loop.checkpoint_nimg == 0 or done or stopping:
                 recent.check(names)
                 meta = {'nimg': nimg, 'unlogged': recent.unlogged()}
                 checkpoints.save(nimg // loop.batch_size, state, meta, wait=stopping)
             if stopping:
-                stop.end('training', saved=f'{workdir} at {nimg} images')
-            if done:
-                break
-    return summary(workdir, nimg, log)
+                stop.end('training', saved=f'{", ".join(map(str, runs))} at {nimg} images')
 
 
-def begin(trainer, checkpoints, workdir, recent):
-    """(state, nimg, rows logged so far): from the newest checkpoint, or from the seed.
+def title_of(runs):
+    """What the progress bar calls the runs."""
+    names = [folder.name for folder in runs]
+    return names[0] if len(names) == 1 else f'{next(iter(runs)).parent.name}/{{{",".join(names)}}}'
 
-    What the checkpoint knows of steps that no row has told yet goes back into `recent`.
+
+def next_batch(streams, seeds):
+    """(images, labels) of one step; with a leading axis [seeds] if there are several."""
+    found = [next(stream) for stream in streams]
+    if not seeds:
+        return found[0]['image'], found[0]['label']
+    return tuple(np.stack([batch[kind] for batch in found]) for kind in ('image', 'label'))
+
+
+def begin(trainer, checkpoints, recent):
+    """(state, nimg): from the newest checkpoint, or from the seeds.
+
+    What the checkpoint knows of steps that no row has told yet goes back into `recent`; rows of
+    metrics.jsonl that are later than the checkpoint are cut off.
     """
     if checkpoints.latest() is None:
         state, nimg = trainer.init(), 0
@@ -132,26 +157,30 @@ def begin(trainer, checkpoints, workdir, recent):
         state, meta = checkpoints.restore(trainer.target())
         nimg = int(meta['nimg'])
         recent.go_on(**meta['unlogged'])
-    file = workdir / 'metrics.jsonl'
-    rows = files.read_jsonl(file) if file.exists() else []
-    kept = [row for row in rows if row['nimg'] <= nimg]
-    if len(kept) < len(rows) and mesh.is_main_process():
-        files.write_jsonl(file, kept)
-    return state, nimg, kept
+    for folder in recent.folders:
+        rows = files.read_jsonl(folder / 'metrics.jsonl')
+        kept = [row for row in rows if row['nimg'] <= nimg]
+        if len(kept) < len(rows) and mesh.is_main_process():
+            files.write_jsonl(folder / 'metrics.jsonl', kept)
+    return state, nimg
 
 
-def save_snapshot(settings, state, nimg, workdir):
-    """Write every EMA at this point of the run, for ever."""
-    write = mesh.is_main_process()
-    stds = settings.ema.stds
-    snapshots.save(workdir, nimg, stds, state['ema'], state['buffers'], write=write)
+def save_snapshots(settings, state, nimg, runs):
+    """Write every EMA of every run at this point, for ever."""
+    for i, folder in enumerate(runs):
+        ema, buffers = state['ema'], state['buffers']
+        if settings.seeds:
+            ema, buffers = jax.tree.map(lambda a: a[i], (ema, buffers))  # noqa: B023
+        write = mesh.is_main_process()
+        snapshots.save(folder, nimg, settings.ema.stds, ema, buffers, write=write)
 
 
 class Recent:
     """What the steps since the last row of metrics.jsonl reported; arrays stay on the device."""
 
-    def __init__(self, batch_size, stop_at_nonfinite):
+    def __init__(self, batch_size, folders, stop_at_nonfinite):
         self.batch_size, self.stop_at_nonfinite = batch_size, stop_at_nonfinite
+        self.folders = folders
         self.metrics, self.nimg, self.unchecked = [], 0, None
         self.start = time.monotonic()
 
@@ -165,17 +194,18 @@ class Recent:
         """Stop at a non-finite gradient: the update of that step was not applied."""
         if self.unchecked is None:
             return
-        bad = int(self.unchecked['bad'])
-        if bad >= 0 and self.stop_at_nonfinite:
-            sigma = float(self.unchecked['bad_sigma'])
-            finite = np.isfinite(float(self.unchecked['loss']))
-            where = 'with the largest, finite loss at' if finite else 'at'
-            raise FloatingPointError(
-                f'non-finite gradient in step {self.nimg // self.batch_size - 1} (image '
-                f'{self.nimg - self.batch_size}), first in {names[bad]}, {where} noise '
-                f'level {sigma:.4g}. The update was not applied. Lower optim.lr, or set '
-                'train.nonfinite=zero to replace such entries by 0 as the paper does.'
+        for i, folder in enumerate(self.folders):
+            bad, sigma, loss = (
+                np.atleast_1d(self.unchecked[name])[i] for name in ('bad', 'bad_sigma', 'loss')
             )
+            if bad >= 0 and self.stop_at_nonfinite:
+                where = 'with the largest, finite loss at' if np.isfinite(loss) else 'at'
+                raise FloatingPointError(
+                    f'{folder}: non-finite gradient in step {self.nimg // self.batch_size - 1} '
+                    f'(image {self.nimg - self.batch_size}), first in {names[bad]}, {where} noise '
+                    f'level {sigma:.4g}. The update was not applied. Lower optim.lr, or set '
+                    'train.nonfinite=zero to replace such entries by 0 as the paper does.'
+                )
         self.unchecked = None
 
     def unlogged(self):
@@ -185,17 +215,30 @@ class Recent:
 
     def go_on(self, metrics, seconds):
         """Take back what `unlogged` gave."""
-        self.metrics, self.start = metrics, time.monotonic() - seconds
+        self.metrics = [{k: np.asarray(v) for k, v in m.items()} for m in metrics]
+        self.start = time.monotonic() - seconds
 
-    def row(self):
-        """One row of metrics.jsonl: means since the last row, the weighted error also by noise."""
+    def write(self):
+        """Append the row of every run to its metrics.jsonl; return the mean loss."""
         seen = jax.device_get(self.metrics)
         seconds, self.start = time.monotonic() - self.start, time.monotonic()
+        self.metrics, losses = [], []
+        for i, folder in enumerate(self.folders):
+            several = np.ndim(seen[0]['loss']) > 0
+            own = [{k: v[i] for k, v in m.items()} for m in seen] if several else seen
+            row = self.row(own, seconds)
+            losses.append(row['loss'])
+            if mesh.is_main_process():
+                files.append_jsonl(folder / 'metrics.jsonl', row)
+        return float(np.mean(losses))
+
+    def row(self, seen, seconds):
+        """One row of metrics.jsonl: means since the last row, the weighted error also by noise."""
         mean = lambda name: float(np.mean([m[name] for m in seen], dtype=np.float64))
         error = np.sum([m['error_sum'] for m in seen], axis=0, dtype=np.float64)
         count = np.sum([m['count'] for m in seen], axis=0, dtype=np.float64)
         images = len(seen) * self.batch_size
-        row = {
+        return {
             'nimg': self.nimg,
             'step': self.nimg // self.batch_size,
             'loss': mean('loss'),
@@ -210,8 +253,6 @@ class Recent:
             'images_per_second': images / max(seconds, 1e-9),
             'seconds': seconds,
         }
-        self.metrics = []
-        return row
 
 
 def bin_names():
@@ -221,8 +262,9 @@ def bin_names():
     return [f'≤{edges[0]}', *inner, f'>{edges[-1]}']
 
 
-def summary(workdir, nimg, log):
-    """What the verb prints."""
+def summary(workdir, nimg):
+    """What the verb prints of one run."""
+    log = files.read_jsonl(workdir / 'metrics.jsonl')
     last = log[-1] if log else {}
     keys = ('loss', 'error', 'images_per_second')
     return {'run': str(workdir), 'nimg': nimg, **{k: last[k] for k in keys if k in last}}

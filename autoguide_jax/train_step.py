@@ -1,4 +1,4 @@
-"""One training step, and the settings that define it.
+"""One training step, and the settings that define a run.
 
 Order (arXiv 2312.02696, appendix B): normalise stored weights → loss and gradient → Adam → every
 EMA of the raw weights. Noise at step k is a function of (seed, k, place in the batch).
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from autoguide_jax import config, ema, mesh, snapshots
+from autoguide_jax import config, ema, registry, schema
 from autoguide_jax.optim import Adam
 
 SIGMA_BINS = (0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -35,17 +35,6 @@ class EMASettings:
 
 
 @dataclass(frozen=True)
-class DenoiserSettings:
-    """Preconditioning.
-
-    Settings:
-      sigma_data: standard deviation of the data in model space
-    """
-
-    sigma_data: float = 0.5
-
-
-@dataclass(frozen=True)
 class LoopSettings:
     """The training loop; all lengths in images seen.
 
@@ -54,6 +43,7 @@ class LoopSettings:
       batch_size: images per step, over all devices
       microbatch_size: images per gradient pass; 0 = batch_size. The step is the same, memory less
       snapshot_nimg: interval of the EMA snapshots that are kept for ever
+      snapshot_at: further moments of such snapshots, as 1Mi,2Mi,4Mi for guides of those ages
       checkpoint_nimg: interval of the checkpoints to resume from (the newest two are kept)
       log_nimg: interval of the rows in metrics.jsonl
       nonfinite: what a non-finite gradient does: stop, or zero (the paper: such entries become 0)
@@ -63,6 +53,7 @@ class LoopSettings:
     batch_size: int = 128
     microbatch_size: int = 0
     snapshot_nimg: int = 2**17
+    snapshot_at: tuple[int, ...] = ()
     checkpoint_nimg: int = 2**17
     log_nimg: int = 2**13
     nonfinite: str = 'stop'
@@ -72,8 +63,9 @@ class LoopSettings:
             raise ValueError(
                 f'total_nimg ({self.total_nimg}) must be at least batch_size ({self.batch_size})'
             )
-        for name in ('total_nimg', 'snapshot_nimg', 'checkpoint_nimg', 'log_nimg'):
-            value = getattr(self, name)
+        lengths = ('total_nimg', 'snapshot_nimg', 'checkpoint_nimg', 'log_nimg')
+        given = [(name, getattr(self, name)) for name in lengths]
+        for name, value in given + [('snapshot_at', value) for value in self.snapshot_at]:
             if value < 1 or value % self.batch_size:
                 nearest = max(1, round(value / self.batch_size)) * self.batch_size
                 raise ValueError(
@@ -110,10 +102,12 @@ class Settings:
 
     Settings:
       seed: seeds initial weights, noise and the order of the images
+      seeds: train one network for each of these seeds instead, side by side in one program; each
+        is a run directory WORKDIR/seed-N. Empty = one network, of `seed`, in WORKDIR
       data: the data set
       latents: how images become model space
       network: the backbone
-      denoiser: preconditioning
+      denoiser: what is around the backbone: preconditioning, or the gradient of a log density
       loss: the training loss
       optim: the optimiser
       ema: averages of the weights
@@ -122,10 +116,11 @@ class Settings:
     """
 
     seed: int = 0
+    seeds: tuple[int, ...] = ()
     data: config.Part = config.part('autoguide_jax.data:table', name='digits')
     latents: config.Part = config.part('autoguide_jax.latents:table', name='pixels')
     network: config.Part = config.part('autoguide_jax.backbones:table', name='edm2_unet')
-    denoiser: DenoiserSettings = field(default_factory=DenoiserSettings)
+    denoiser: config.Part = config.part('autoguide_jax.denoiser:table', name='edm')
     loss: config.Part = config.part('autoguide_jax.loss:table', name='edm2')
     optim: Adam = field(default_factory=Adam)
     ema: EMASettings = field(default_factory=EMASettings)
@@ -133,9 +128,18 @@ class Settings:
     mesh: MeshSettings = field(default_factory=MeshSettings)
 
     def __post_init__(self):
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f'seeds ({self.seeds}) names a seed twice')
+        for name, seed in [('seed', self.seed), *(('seeds', seed) for seed in self.seeds)]:
+            if not 0 <= seed < 2**32:
+                raise ValueError(f'{name} ({seed}) must be in 0…2**32-1')
         if self.loss.room:  # parsed, not the default of a class
-            loss = config.complete(self.loss, sigma_data=self.denoiser.sigma_data)
-            object.__setattr__(self, 'loss', loss)
+            denoiser = config.complete(self.denoiser)
+            sigma_data = denoiser.settings['sigma_data']
+            loss = config.complete(self.loss, sigma_data=sigma_data)
+            network = config.complete(self.network, sigma_data=sigma_data)
+            for name, part in (('denoiser', denoiser), ('loss', loss), ('network', network)):
+                object.__setattr__(self, name, part)
 
 
 def resolve(settings, dataset):
@@ -145,6 +149,13 @@ def resolve(settings, dataset):
         'channels': dataset.channels,
         'label_dim': dataset.num_classes,
     }
+    facts = {name: fact for name, fact in facts.items() if fact is not None}
+    loss = schema.component_fields(registry.resolve(settings.loss.room).get(settings.loss.name))
+    if 'score' in loss and not hasattr(dataset, 'score'):
+        raise ValueError(
+            f'loss.name ({settings.loss.name}) needs a data set that knows its score, such as '
+            f'data.name=toy; {dataset.name} does not'
+        )
     tree = config.resolved(settings)
     backbone = config.build(settings.network, **facts)
     known = {f.name for f in dataclasses.fields(backbone)}
@@ -154,8 +165,9 @@ def resolve(settings, dataset):
 
 
 def make_step(settings, denoiser, loss, latents):
-    """The training step: (state, images uint8 [n,h,w,c], labels int32 [n]) → (state, metrics).
+    """The training step: (state, images, labels int32 [n], seed uint32) → (state, metrics).
 
+    images: what the data set gives, uint8 [n,h,w,c] or points float32 [n,d].
     state: params, buffers, opt (optax), ema (leading axis [n_std]) and step (int32, 0-based).
     metrics: scalars loss (per image), lr, grad_norm, bad (index of the first leaf with a non-finite
     gradient, −1 if none), bad_sigma; error_sum and count [bins]: weighted error by noise level.
@@ -172,9 +184,9 @@ def make_step(settings, denoiser, loss, latents):
         each, error, sigma = loss(denoise, latents.encode(images), keys['noise'])
         return jnp.sum(each), (each, error, sigma)
 
-    def step(state, images, labels):
+    def step(state, images, labels, seed):
         params = denoiser.normalize_weights(state['params'])
-        keys = sample_keys(settings.seed, state['step'], images.shape[0])
+        keys = sample_keys(seed, state['step'], images.shape[0])
         batch = images, labels, keys
         parts = loop.batch_size // (loop.microbatch_size or loop.batch_size)
         given = params, state['buffers']
@@ -241,56 +253,3 @@ def leaf_names(tree):
     """Names of the leaves in the order of `first_nonfinite`."""
     paths = jax.tree_util.tree_leaves_with_path(tree)
     return [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths]
-
-
-class Trainer:
-    """A denoiser with its compiled step, on a mesh; no files. Used by `main` and by `bench`."""
-
-    def __init__(self, settings, tree, devices):
-        self.settings, self.devices = settings, devices
-        self.denoiser = snapshots.build_denoiser(tree)
-        net = tree['network']
-        self.shape = (net['resolution'], net['resolution'], net['channels'])
-        loss = config.build(settings.loss, sigma_data=settings.denoiser.sigma_data)
-        step = make_step(settings, self.denoiser, loss, config.build(settings.latents))
-        self.abstract = jax.eval_shape(self.fresh)
-        self.shardings = mesh.place(devices, self.abstract, settings.mesh.params)
-        split = mesh.by_sample(devices)
-        self.jitted = jax.jit(
-            step,
-            in_shardings=(self.shardings, split, split),
-            out_shardings=(self.shardings, mesh.replicated(devices)),
-            donate_argnums=0,
-        )
-
-    def fresh(self):
-        """Initial state; EMA entries are overwritten by the first step, whose β is 0."""
-        x = jnp.zeros((1, *self.shape))
-        labels = jnp.zeros(1, jnp.int32)
-        key = jax.random.key(self.settings.seed)
-        variables = self.denoiser.init(key, x, jnp.ones(1), labels)
-        params = variables['params']
-        return {
-            'params': params,
-            'buffers': variables['buffers'],
-            'opt': self.settings.optim.build(self.settings.train.batch_size).init(params),
-            'ema': ema.init(params, len(self.settings.ema.stds)),
-            'step': jnp.zeros((), jnp.int32),
-        }
-
-    def init(self):
-        """`fresh`, placed on the mesh."""
-        return jax.jit(self.fresh, out_shardings=self.shardings)()
-
-    def target(self):
-        """Shapes, dtypes and shardings of the state, to restore a checkpoint into."""
-        spec = lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
-        return jax.tree.map(spec, self.abstract, self.shardings)
-
-    def compile(self):
-        """Ahead-of-time compiled step."""
-        n = self.settings.train.batch_size
-        split = mesh.by_sample(self.devices)
-        images = jax.ShapeDtypeStruct((n, *self.shape), jnp.uint8, sharding=split)
-        labels = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=split)
-        return self.jitted.lower(self.target(), images, labels).compile()

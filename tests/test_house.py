@@ -11,8 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from test_laws import FILES, FLOOR, FLOORS, PACKAGE, ROOT, WITHIN, imports, room_of, tables
 
-from autoguide_jax import config, registry, schema
-from autoguide_jax.__main__ import VERBS
+from autoguide_jax import config, schema
+from autoguide_jax.__main__ import VERBS, settings_class
 from autoguide_jax.__main__ import main as command_line
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
@@ -153,7 +153,7 @@ def test_every_argument_of_every_config_parses(name):
     path = pathlib.Path(name.partition(':')[0])
     verbs, errors = {words[0] for words in commands(path)}, {}
     for verb in verbs:
-        cls = registry.resolve(VERBS[verb].settings)
+        cls = settings_class(VERBS[verb], name)
         try:
             assert config.parse(cls, config.load(name))
         except ValueError as error:

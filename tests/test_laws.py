@@ -8,29 +8,31 @@ import re
 
 import pytest
 
-from autoguide_jax import config, registry, schema
-from autoguide_jax.__main__ import VERBS
+from autoguide_jax import config, registry, schema, study
+from autoguide_jax.__main__ import VERBS, settings_class
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
     'config schema values arguments helptext tables files machine mesh progress stop provenance',
-    'backbones denoiser loss optim ema guidance samplers frozen search',
+    'backbones denoiser loss optim ema guidance samplers frozen search mixture',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
-    'train_step',
+    'train_step trainer',
     'train generate evaluate',
     'sweep study export report reconstruct bench importers',
-    '__main__',
+    '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 # Files of one floor that build on each other, in one direction.
 WITHIN = {
     (1, 'arguments', 'values'), (1, 'config', 'schema'), (1, 'config', 'values'),
     (1, 'schema', 'values'), (1, 'helptext', 'tables'),
-    (2, 'denoiser', 'backbones'), (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'),
+    (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
+    (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
-    (3, 'train_step', 'snapshots'), (3, 'foreign_images', 'data'),
+    (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'), (3, 'generation', 'snapshots'),
+    (3, 'scorer', 'snapshots'), (3, 'foreign_images', 'data'),
     (3, 'foreign_images', 'sample_sets'),
 }  # fmt: skip
 ONLY = {'ml_collections': {'config', '__main__'}, 'flax': {'backbones', 'denoiser'}}
@@ -141,9 +143,17 @@ def test_every_name_of_every_table_resolves():
         assert inspect.getdoc(component), key
 
 
-@pytest.mark.parametrize('verb', [name for name, v in VERBS.items() if v.settings])
-def test_every_setting_has_a_meaning(verb):
-    rows = schema.describe(registry.resolve(VERBS[verb].settings))
+def settings_classes():
+    """Every settings dataclass of the command line: some verbs choose theirs by the config file."""
+    targets = [registry.resolve(verb.settings) for verb in VERBS.values() if verb.settings]
+    return [t for t in targets if inspect.isclass(t)] + [
+        study.table.get(k) for k in study.table.names()
+    ]
+
+
+@pytest.mark.parametrize('cls', settings_classes(), ids=lambda cls: cls.__module__)
+def test_every_setting_has_a_meaning(cls):
+    rows = schema.describe(cls)
     assert rows
     assert not [row.name for row in rows if not row.meaning]
 
@@ -153,6 +163,9 @@ CONFIGS = [
     ('train', 'digits.py:guide'),
     ('train', 'digits.py:uncond'),
     ('study', 'digits.py'),
+    ('study', 'toy.py'),
+    ('study', 'toy.py:quick'),
+    ('train', 'toy.py:main'),
     ('sample', 'pair.py'),
     ('sweep', 'sweep.py'),
     ('bench', 'bench.py:net_a'),
@@ -168,7 +181,7 @@ def test_every_config_is_tried():
 
 @pytest.mark.parametrize('verb, name', CONFIGS)
 def test_configs_parse(verb, name):
-    cls = registry.resolve(VERBS[verb].settings)
+    cls = settings_class(VERBS[verb], str(ROOT / 'configs' / name))
     settings = config.parse(cls, config.load(str(ROOT / 'configs' / name)))
     assert dataclasses.is_dataclass(settings)
     assert config.from_dict(cls, config.to_dict(settings)) == settings

@@ -9,6 +9,8 @@ import pytest
 from autoguide_jax import config, files, pairs, study
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Pair
 from autoguide_jax.scorer import Scorer
+from autoguide_jax.study.campaign import Study
+from autoguide_jax.study.settings import Settings
 
 NETWORK = {
     'name': 'edm2_unet', 'model_channels': 8, 'channel_mult': [1], 'num_blocks': 1,
@@ -41,7 +43,7 @@ TREE = {
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('study')
-    return workdir, study.main(config.parse(study.Settings, TREE), workdir)
+    return workdir, study.main(config.parse(Settings, TREE), workdir)
 
 
 def test_every_arm_has_the_same_budget_and_fresh_seeds(finished):
@@ -65,7 +67,7 @@ def test_a_second_run_draws_and_trains_nothing(finished, monkeypatch):
     before = (workdir / 'results.jsonl').read_bytes()
     record = files.read_json(workdir / 'study.json')
     monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('a finished row was drawn'))
-    assert study.main(config.parse(study.Settings, TREE), workdir) == table
+    assert study.main(config.parse(Settings, TREE), workdir) == table
     assert (workdir / 'results.jsonl').read_bytes() == before
     again = files.read_json(workdir / 'study.json')
     assert again['rows'] == record['rows'] and again['arms'] == record['arms']
@@ -74,9 +76,9 @@ def test_a_second_run_draws_and_trains_nothing(finished, monkeypatch):
 def test_a_second_run_that_is_interrupted_loses_nothing(finished, monkeypatch):
     workdir, _ = finished
     record = files.read_json(workdir / 'study.json')
-    monkeypatch.setattr(study.Study, 'open', lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Study, 'open', lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        study.main(config.parse(study.Settings, TREE), workdir)
+        study.main(config.parse(Settings, TREE), workdir)
     again = files.read_json(workdir / 'study.json')
     for name in ('rows', 'arms', 'order', 'features', 'compilations'):
         assert again[name] == record[name], name
@@ -86,7 +88,7 @@ def test_a_finished_run_is_not_shortened(finished):
     workdir, _ = finished
     shorter = {**TREE, 'runs': {**TREE['runs'], 'guide': run(128)}}
     with pytest.raises(ValueError, match=r'total_nimg \(128\) is below the 256 images'):
-        study.main(config.parse(study.Settings, shorter), workdir)
+        study.main(config.parse(Settings, shorter), workdir)
     assert files.read_json(workdir / 'runs/guide/config.json')['train']['total_nimg'] == 256
 
 
@@ -107,7 +109,7 @@ def measurements(workdir, monkeypatch):
 
     def measure(sampler=heun, seeds=(0, 40), classes='random', evaluator='one', **changes):
         file = workdir / f'keys{next(numbers)}.jsonl'
-        part = config.parse(study.Settings, {**TREE, 'sampler': sampler}).sampler
+        part = config.parse(Settings, {**TREE, 'sampler': sampler}).sampler
         scorer = Scorer(None, None, Evaluator(evaluator), file, part, classes)
         return scorer.score(Pair(**{**base, **changes}), *seeds)['measurement']
 
@@ -189,7 +191,7 @@ def test_settings_that_would_not_act_are_refused(given, message):
 
 def test_searches_minimise_distances_only():
     with pytest.raises(ValueError, match='must begin with a distance'):
-        config.parse(study.Settings, {**TREE, 'metrics': ['recall', 'frechet']})
+        config.parse(Settings, {**TREE, 'metrics': ['recall', 'frechet']})
 
 
 def test_the_same_seeds_in_every_arm(finished):

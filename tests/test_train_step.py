@@ -14,13 +14,13 @@ from autoguide_jax.optim import Adam
 from autoguide_jax.train_step import (
     LoopSettings,
     Settings,
-    Trainer,
     first_nonfinite,
     leaf_names,
     make_step,
     resolve,
     sample_keys,
 )
+from autoguide_jax.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures('one_conv')
 
@@ -69,7 +69,7 @@ def train_golden():
     moment = jax.tree.map(np.zeros_like, params)
     for k in range(3):
         normalised = denoiser.normalize_weights(state['params'])
-        state, metrics = step(state, *pack(k))
+        state, metrics = step(state, *pack(k), np.uint32(0))
         before, moment = moment, state['opt'][0].mu
         # Adam's first moment holds the gradient that was used.
         gradient = jax.tree.map(lambda new, old: (new - 0.9 * old) / 0.1, moment, before)
@@ -166,7 +166,7 @@ def steps(settings, devices, batches):
     trainer = Trainer(settings, resolve(settings, dataset), part)
     state, seen = trainer.init(), []
     for images, labels in batches:
-        state, metrics = trainer.jitted(state, *mesh.put_batch(part, (images, labels)))
+        state, metrics = trainer.jitted(state, *trainer.put(images, labels), trainer.seeds)
         seen.append(jax.device_get(metrics))
     return jax.device_get(state), seen
 

@@ -210,12 +210,14 @@ def weight_gradient_as_conv(x, w, g):
 def dropout(x, rate, keys, layer):
     """Inverted dropout with one key per sample [n], so a mask never depends on the batch split.
 
-    `layer` is a name that tells the layers of one network apart.
+    `layer` is a name that tells the layers of one network apart. keys may be (keys, turn): the
+    masks at the turns 0, 1/k, …, (k−1)/k drop every unit equally often (systematic sampling).
     """
+    keys, turn = keys if isinstance(keys, tuple) else (keys, 0.0)
 
     def keep(key):
         key = jax.random.fold_in(key, crc32(layer.encode()) & 0x7FFFFFFF)
-        return jax.random.bernoulli(key, 1 - rate, x.shape[1:])
+        return (jax.random.uniform(key, x.shape[1:]) + turn) % 1 < 1 - rate
 
     return jnp.where(jax.vmap(keep)(keys), x / (1 - rate), 0).astype(x.dtype)
 

@@ -16,6 +16,7 @@ table = Registry(
         'digits': 'autoguide_jax.data.digits:Digits',
         'tfds': 'autoguide_jax.data.tfds:Tfds',
         'folder': 'autoguide_jax.data.folder:Folder',
+        'toy': 'autoguide_jax.data.toy:Toy',
     },
 )
 

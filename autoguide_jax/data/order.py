@@ -1,6 +1,7 @@
 """Which image is number nimg of the endless training stream: a pure function of the seed.
 
     (1) image(nimg) = π_e[nimg mod n],   e = ⌊nimg / n⌋,   n images in the set
+        of an endless set:  image(nimg) = seed·2⁴⁰ + nimg, a stretch of its own for every seed
     (2) π_e = argsort of n 64-bit words of Philox4x64-10 with key (seed, e), ties by position
 
 Philox: Salmon et al., 'Parallel random numbers: as easy as 1, 2, 3', SC 2011. NumPy keeps the raw
@@ -12,6 +13,9 @@ import functools
 
 import numpy as np
 from jaxtyping import Int
+
+ENDLESS = 2**62  # num_images of a set that is drawn, not stored
+STRETCH = 2**40
 
 
 # Two, because a batch at the seam of two epochs needs both.
@@ -37,6 +41,12 @@ def indices(seed: int, nimg: int, count: int, num_images: int) -> Int[np.ndarray
         raise ValueError(f'num_images ({num_images}) must be at least 1: the data set is empty')
     if nimg < 0 or count < 0:
         raise ValueError(f'nimg ({nimg}) and count ({count}) must not be negative')
+    if num_images == ENDLESS:
+        if not 0 <= seed < ENDLESS // STRETCH or nimg + count > STRETCH:
+            raise ValueError(
+                f'an endless set needs seed ({seed}) in 0…2**22-1 and nimg ({nimg}) below 2**40'
+            )
+        return int(seed) * STRETCH + np.arange(nimg, nimg + count)
     parts, end = [np.empty(0, np.int64)], nimg + count
     while nimg < end:
         epoch, first = divmod(nimg, num_images)

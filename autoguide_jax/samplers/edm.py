@@ -82,6 +82,17 @@ class Euler:
 
     def __call__(self, denoise, noise, keys):
         """x0 [n, …] from unit noise [n, …]; keys [n] feed the churn. float32 throughout."""
+        return self.run(denoise, noise, keys)[0]
+
+    def trajectory(self, denoise, noise, keys):
+        """The samples at every noise level of `schedule`, [num_steps + 1, n, …]."""
+        corrects = np.append(self.rows()['correct'], False)
+        x = noise.astype(jnp.float32) * np.float32(self.sigma_max)
+        after = self.run(denoise, noise, keys, lambda x: x)[1]
+        return jnp.concatenate([x[None], after[np.flatnonzero(~corrects[1:])]])
+
+    def run(self, denoise, noise, keys, keep=lambda x: None):
+        """(x0, what keep makes of the samples after every evaluation, stacked)."""
         rows = self.rows()
         churns = bool(np.any(rows['churn'] > 0))
 
@@ -93,12 +104,14 @@ class Euler:
             start = jnp.where(row['correct'], start, x)
             d = (x - denoise(x, row['sigma'])) / row['sigma']
             slope = jnp.where(row['correct'], 0.5 * (slope + d), d)
-            return (start + row['step'] * slope, start, slope), None
+            x = start + row['step'] * slope
+            return (x, start, slope), keep(x)
 
         to_device = {'correct': bool, 'index': np.int32}
         rows = {k: jnp.asarray(v, to_device.get(k, np.float32)) for k, v in rows.items()}
         x = noise.astype(jnp.float32) * np.float32(self.sigma_max)
-        return jax.lax.scan(evaluate, (x, x, jnp.zeros_like(x)), rows)[0][0]
+        (x, _, _), kept = jax.lax.scan(evaluate, (x, x, jnp.zeros_like(x)), rows)
+        return x, kept
 
 
 @dataclass(frozen=True)

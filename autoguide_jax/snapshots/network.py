@@ -8,9 +8,8 @@ from typing import Any
 import jax
 
 from autoguide_jax import config as settings
-from autoguide_jax import files, schema
+from autoguide_jax import files
 from autoguide_jax.denoiser import Denoiser
-from autoguide_jax.registry import suggest
 from autoguide_jax.snapshots import archive, posthoc
 
 
@@ -50,24 +49,29 @@ class _Record:
 
     Settings:
       network: the backbone with every setting, inferred ones too
+      denoiser: what is around it; runs that do not say have the first there was
     """
 
     network: settings.Part = settings.part('autoguide_jax.backbones:table')
+    denoiser: settings.Part = settings.part('autoguide_jax.denoiser:table', name='edm')
 
 
 def build_denoiser(config: dict) -> Denoiser:
-    """Return the Denoiser of a run from its resolved config.json.
+    """Return the denoiser of a run from its resolved config.json.
 
-    config['network']: {'name': …, settings}; config['denoiser']: {'sigma_data': …}, may be absent.
-    Errors: ValueError naming the setting, if it is unknown or missing.
+    config['network'], config['denoiser']: {'name': …, settings}; the latter may be absent, as may
+    its name. Errors: ValueError naming the setting, if it is unknown or missing.
     """
-    record = settings.parse(_Record, {'network': config.get('network', {})})
-    given = config.get('denoiser', {})
-    known = [f for f in schema.component_fields(Denoiser) if f != 'backbone']
-    for name in given:
-        if name not in known:
-            raise ValueError(f'config.denoiser.{name}: unknown setting.{suggest(name, known)}')
-    return Denoiser(settings.build(record.network), **given)
+    given = {part: config.get(part, {}) for part in ('network', 'denoiser')}
+    record = settings.parse(_Record, given)
+    return settings.build(record.denoiser, backbone=settings.build(record.network))
+
+
+def sample_shape(config: dict) -> tuple[int, ...]:
+    """Shape of one sample of a run in model space: images [h, w, c], points [d]."""
+    network = config['network']
+    side = network.get('resolution')
+    return (side, side, network['channels']) if side else (network['channels'],)
 
 
 def load_network(

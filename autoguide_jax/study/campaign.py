@@ -12,12 +12,48 @@ import time
 
 import numpy as np
 
-from autoguide_jax import config, files, provenance, stop, train
+from autoguide_jax import config, files, mesh, provenance, stop, train
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
+from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 from autoguide_jax.search import minimise
+from autoguide_jax.study.clock import Clock
+
+
+def main(settings, workdir):
+    """Run the comparison in workdir, or what is left of it; returns the table of arms."""
+    mesh.one_process('study')
+    study = Study(settings, workdir)
+    with stop.watch():
+        study.write()
+        try:
+            study.train()
+            study.open()
+            with Progress(study.images_to_score(), 'img', 'score') as bar:
+                study.search(bar)
+                study.final(bar)
+                study.scans(bar)
+            study.floor()
+            study.grids()
+            study.finished = True
+        finally:
+            study.write()
+    return [summary(study, name) for name in settings.arms]
+
+
+def summary(study, name):
+    """One row of the printed table: mean ± sd over the fresh seeds."""
+    rows = study.final_rows(name)
+    found = {'arm': study.settings.arms[name].title}
+    for metric in study.settings.metrics:
+        values = [row['metrics'][metric] for row in rows]
+        known = [v for v in values if v is not None]
+        if known:
+            spread = f' ± {np.std(known, ddof=1):.3f}' if len(known) > 1 else ''
+            found[metric] = f'{np.mean(known):.3f}{spread}'
+    return {**found, **{k: round(float(v), 3) for k, v in study.chosen[name].items()}}
 
 
 class Study:
@@ -179,7 +215,7 @@ class Study:
 
     def clock(self, phase):
         """Adds the time inside the with block to this phase."""
-        return _Clock(self.seconds, phase)
+        return Clock(self.seconds, phase)
 
     def write(self):
         """study.json: what the report needs besides the rows; what is not known yet stays."""
@@ -227,15 +263,3 @@ class Study:
         scans += len(s.extra.heatmap_stds) ** 2 if s.extra.heatmap_arm else 0
         searched = len(arms) * s.search.budget * s.search.images
         return searched + scans * s.search.images + len(arms) * s.final.repeats * s.final.images
-
-
-class _Clock:
-    def __init__(self, seconds, phase):
-        self.seconds, self.phase = seconds, phase
-
-    def __enter__(self):
-        self.start = time.monotonic()
-
-    def __exit__(self, *_):
-        passed = time.monotonic() - self.start
-        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + passed

@@ -78,6 +78,7 @@ class Settings:
     """A study.
 
     Settings:
+      kind: comparison
       title: heading of the report
       runs: the trainings, by name; each in WORKDIR/runs/NAME
       arms: the methods that are compared, by name
@@ -97,6 +98,7 @@ class Settings:
     title: str
     runs: dict[str, TrainSettings]
     arms: dict[str, ArmSettings]
+    kind: str = 'comparison'
     order: tuple[str, ...] = ()
     search: SearchSettings = field(default_factory=SearchSettings)
     final: FinalSettings = field(default_factory=FinalSettings)
@@ -108,6 +110,8 @@ class Settings:
     classes: str = 'random'
     batch_size: int = 250
     stack: str = 'auto'
+
+    program = 'autoguide_jax.study.campaign:main'
 
     def __post_init__(self):
         order = self.order or sorted(self.arms)

@@ -1,0 +1,90 @@
+"""A denoiser with its compiled training step, on a mesh; no files. Used by `train` and `bench`.
+
+Several seeds can be trained side by side: state, batch and metrics then have a leading axis
+[seeds], and the same step runs under vmap.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from autoguide_jax import config, ema, mesh, snapshots
+from autoguide_jax.train_step import make_step
+
+
+class Trainer:
+    """Network, initial state and step of a run with these settings and this config.json.
+
+    score: ∇log p(x; σ) of the data, for losses that need it; None where nobody knows it.
+    """
+
+    def __init__(self, settings, tree, devices, score=None):
+        self.settings, self.devices = settings, devices
+        self.denoiser = snapshots.build_denoiser(tree)
+        self.latents = config.build(settings.latents)
+        self.seeds = jnp.asarray(settings.seeds or settings.seed, jnp.uint32)
+        n, shape = settings.train.batch_size, snapshots.sample_shape(tree)
+        self.batch_shape = (*self.seeds.shape, n, *shape)
+        side_by_side = for_all(self.seeds)
+        self.fresh = side_by_side(self.fresh_of)
+        self.abstract = jax.eval_shape(self.fresh, self.seeds)
+        self.shardings = mesh.place(devices, self.abstract, settings.mesh.params)
+        self.split = mesh.by_sample(devices, axis=self.seeds.ndim)
+        known = {'sigma_data': self.denoiser.sigma_data, 'score': score}
+        loss = config.build(settings.loss, **{k: v for k, v in known.items() if v is not None})
+        self.jitted = jax.jit(
+            side_by_side(make_step(settings, self.denoiser, loss, self.latents)),
+            in_shardings=(self.shardings, self.split, self.split, mesh.replicated(devices)),
+            out_shardings=(self.shardings, mesh.replicated(devices)),
+            donate_argnums=0,
+        )
+
+    def fresh_of(self, seed):
+        """Initial state of one seed; the first step, whose β is 0, overwrites the EMAs."""
+        x = jnp.zeros((1, *self.batch_shape[self.seeds.ndim + 1 :]))
+        variables = self.denoiser.init(
+            jax.random.key(seed), x, jnp.ones(1), jnp.zeros(1, jnp.int32)
+        )
+        params = variables['params']
+        return {
+            'params': params,
+            'buffers': variables.get('buffers', {}),
+            'opt': self.settings.optim.build(self.settings.train.batch_size).init(params),
+            'ema': ema.init(params, len(self.settings.ema.stds)),
+            'step': jnp.zeros((), jnp.int32),
+        }
+
+    def init(self):
+        """The initial state of every seed, placed on the mesh."""
+        return jax.jit(self.fresh, out_shardings=self.shardings)(self.seeds)
+
+    def target(self):
+        """Shapes, dtypes and shardings of the state, to restore a checkpoint into."""
+        spec = lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
+        return jax.tree.map(spec, self.abstract, self.shardings)
+
+    def put(self, images, labels):
+        """A batch of host arrays, [seeds, …] if there are several, placed on the mesh."""
+        return mesh.put_batch(self.devices, (images, labels), axis=self.seeds.ndim)
+
+    def compile(self):
+        """Ahead-of-time compiled step: (state, images, labels) → (state, metrics)."""
+        spec = jax.ShapeDtypeStruct
+        images = spec(self.batch_shape, self.latents.dtype, sharding=self.split)
+        labels = spec(self.batch_shape[: self.seeds.ndim + 1], jnp.int32, sharding=self.split)
+        seeds = jax.device_put(self.seeds, mesh.replicated(self.devices))
+        compiled = self.jitted.lower(self.target(), images, labels, seeds).compile()
+        return lambda state, images, labels: compiled(state, images, labels, seeds)
+
+
+def for_all(seeds):
+    """f of one seed → f of all: itself for a scalar, under vmap for several.
+
+    A single seed in a list is not vmapped: batched products of one are slower on CPU.
+    """
+    if seeds.ndim == 0:
+        return lambda f: f
+    if len(seeds) > 1:
+        return jax.vmap
+    first = lambda tree: jax.tree.map(lambda a: a[0], tree)
+    back = lambda tree: jax.tree.map(lambda a: a[None], tree)
+    return lambda f: lambda *args: back(f(*map(first, args)))

@@ -1,0 +1,105 @@
+"""The verbs of the command line and its flags, as tables."""
+
+from typing import NamedTuple
+
+from autoguide_jax import registry
+
+
+class Verb(NamedTuple):
+    """One line of VERBS: targets are 'module:Attribute'; no settings means main(workdir).
+
+    settings: a dataclass, or a function that chooses one by the tree of the config file.
+
+    workdir: whether --workdir is needed; default_config: what --config is if left out;
+    then: a verb without settings that follows on the same workdir.
+    """
+
+    settings: str | None
+    main: str
+    help: str
+    example: str
+    workdir: bool = True
+    default_config: str | None = None
+    then: str | None = None
+
+
+def _verb(module, help, example, settings='Settings', main='main', **rest):
+    settings = settings and f'autoguide_jax.{module}:{settings}'
+    return Verb(settings, f'autoguide_jax.{module}:{main}', help, example, **rest)
+
+
+VERBS = {
+    'train': _verb(
+        'train',
+        'train one denoiser, or go on where it stopped',
+        '--config=configs/digits.py:main --workdir=runs/digits/main',
+    ),
+    'sample': _verb(
+        'generate',
+        'write images of a main denoiser and its guides',
+        '--config=configs/pair.py --config.main.run=runs/digits/main '
+        '--config.guide.run=runs/digits/guide --config.guidance.weight=2.0 --workdir=out/a',
+    ),
+    'evaluate': _verb(
+        'evaluate',
+        'score a sample set with metrics',
+        '--config.samples=out/a --workdir=out/a',
+    ),
+    'sweep': _verb(
+        'sweep',
+        'score every combination of weights, EMA lengths and intervals',
+        '--config=configs/sweep.py --config.main.run=runs/digits/main '
+        '--config.guide.run=runs/digits/guide --workdir=out/sweep',
+    ),
+    'study': _verb(
+        'study',
+        'train, search and score all arms of a comparison, then report',
+        '--config=configs/digits.py --workdir=runs/digits',
+        settings='settings_of',
+        then='report',
+    ),
+    'reconstruct': _verb(
+        'reconstruct',
+        'make EMA lengths that were not tracked, after training',
+        '--config.run=runs/digits/main --config.stds=0.05,0.06,…,0.10',
+        workdir=False,
+    ),
+    'report': _verb(
+        'report',
+        'write the page with tables and figures of a study',
+        '--workdir=runs/digits',
+        settings=None,
+    ),
+    'export': _verb(
+        'export',
+        'copy sample sets and results to a folder or a bucket',
+        '--config.source=out/a --config.target=gs://bucket/a',
+        workdir=False,
+    ),
+    'bench': _verb(
+        'bench',
+        'measure training and sampling speed, and compile time',
+        '--config=configs/bench.py:net_a',
+        workdir=False,
+    ),
+    'prepare': Verb(
+        None,
+        '',
+        'make a data set ready for training',
+        'fashion_mnist --source=FOLDER --data_dir=data',
+        workdir=False,
+    ),
+}
+PREPARED = registry.Registry(
+    'prepare', {'fashion_mnist': 'autoguide_jax.data.fashion_mnist:prepare'}
+)
+
+FLAGS = {
+    'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
+    'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
+    'json': 'file to which the printed table is written as well',
+    'devices': 'devices to split the processor into, without accelerator (default: its cores, ≤ 8)',
+    'dry_run': 'print the resolved settings and stop',
+    'debug': 'show tracebacks and library logs',
+    'help': 'show this text; with --config, the values of that file',
+}
