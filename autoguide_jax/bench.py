@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import config, mesh, stop
+from autoguide_jax import config, mesh, snapshots, stop
 from autoguide_jax.generation import Call, Programs, calls_per_image
 from autoguide_jax.guidance import Guidance
+from autoguide_jax.mixture import mixture
 from autoguide_jax.progress import Progress
 from autoguide_jax.train_step import Settings as TrainSettings
 from autoguide_jax.trainer import Trainer
@@ -30,6 +31,8 @@ class ImageSettings:
       resolution: height and width
       channels: image channels
       label_dim: classes
+
+    Networks on points (latents.name=points) use none of them.
     """
 
     resolution: int = 16
@@ -80,16 +83,17 @@ class Fresh:
 
 def run_config(settings, image):
     """The config.json that a run with these settings and images would have."""
-    facts = vars(image)
     tree = config.resolved(settings)
-    tree['network'] = {**tree['network'], **facts}
+    if settings.latents.name == 'pixels':
+        tree['network'] = {**tree['network'], **vars(image)}
     return tree
 
 
 def fresh(settings, image):
     """(Trainer, state, Network) of a run at its start."""
     tree = run_config(settings, image)
-    trainer = Trainer(settings, tree, mesh.make(settings.train.batch_size))
+    score = getattr(config.build(settings.data), 'score', None)
+    trainer = Trainer(settings, tree, mesh.make(settings.train.batch_size), score)
     state = trainer.init()
     variables = {'params': state['params'], 'buffers': state['buffers']}
     return trainer, state, Fresh(trainer.denoiser, jax.device_get(variables), tree)
@@ -126,9 +130,11 @@ def bench_training(settings, image, repeats):
     step = stop.interruptible(trainer.compile)
     compile_seconds = time.perf_counter() - start
     n = settings.train.batch_size
-    images = np.random.default_rng(0).integers(0, 256, (n, *trainer.shape), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, trainer.batch_shape, np.uint8)
+    if trainer.latents.dtype != np.uint8:
+        images = (images / 255).astype(trainer.latents.dtype)
     labels = np.arange(n, dtype=np.int32) % max(image.label_dim, 1)
-    batch = mesh.put_batch(trainer.devices, (images, labels))
+    batch = trainer.put(images, labels)
     held = [state]
 
     def steps():
@@ -137,7 +143,41 @@ def bench_training(settings, image, repeats):
         jax.block_until_ready(metrics)
 
     seconds = repeat(steps, repeats)
-    return row('training', n * STEPS, seconds, compile_seconds=round(compile_seconds, 1))
+    found = row('training', n * STEPS, seconds, compile_seconds=round(compile_seconds, 1))
+    return {**found, 'ms_per_step': round(1e3 * float(np.median(seconds)) / STEPS, 2)}
+
+
+def bench_score(settings):
+    """The exact score of one batch, by 2×2 matrices of every pair and by mixture.py."""
+    found = mixture(config.build(settings.main.data).classes)
+    n = settings.main.train.batch_size
+    x = found.sample(jax.random.key(0), n, 0.1)
+    sigma = jnp.full(n, 0.1)
+    rows = []
+    for what, score in (
+        ('by 2×2 matrices', matrix_score(found)),
+        ('by rows of Gaussians', found.score),
+    ):
+        score = jax.jit(score)
+        seconds = repeat(lambda score=score: score(x, sigma).block_until_ready(), settings.repeats)
+        found_row = row(f'exact score, {what}', n, seconds)
+        rows.append({**found_row, 'ms_per_step': round(1e3 * float(np.median(seconds)), 2)})
+    return rows
+
+
+def matrix_score(source):
+    """The score with a covariance matrix for every pair of point and Gaussian: what is compared."""
+    parts = {name: jnp.asarray(a, jnp.float32) for name, a in source.components.items()}
+
+    def score(x, sigma):
+        covariance = parts['Sigma'] + jnp.square(sigma)[:, None, None, None] * jnp.eye(2)
+        away = parts['mu'] - x[:, None]
+        pull = jnp.linalg.solve(covariance, away[..., None])[..., 0]
+        log = jnp.log(parts['phi']) - 0.5 * jnp.sum(away * pull, -1)
+        log = log - 0.5 * jnp.log(jnp.linalg.det(covariance))
+        return jnp.einsum('nk,nki->ni', jax.nn.softmax(log), pull)
+
+    return score
 
 
 def bench_sampling(settings, networks, weight):
@@ -156,9 +196,9 @@ def bench_sampling(settings, networks, weight):
     return {**found, 'nfe': f'{nfe["main"]} + {sum(nfe["guides"])}'}, stacked
 
 
-def flops(network, image):
-    """FLOPs of one evaluation of one image, counted by XLA before optimisation."""
-    x = jax.ShapeDtypeStruct((1, image.resolution, image.resolution, image.channels), jnp.float32)
+def flops(network):
+    """FLOPs of one evaluation of one sample, counted by XLA before optimisation."""
+    x = jax.ShapeDtypeStruct((1, *snapshots.sample_shape(network.config)), jnp.float32)
     sigma, labels = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     lowered = jax.jit(network.denoiser.apply).lower(network.variables, x, sigma, labels)
     return float(lowered.cost_analysis()['flops'])
@@ -167,13 +207,16 @@ def flops(network, image):
 def main(settings, workdir=None):
     """Measure; returns the rows of the table. Nothing is read from the cache of programs."""
     jax.config.update('jax_enable_compilation_cache', False)
-    with stop.watch(), Progress(5, 'figures', 'bench') as bar:
+    exact = settings.main.data.name == 'toy'
+    with stop.watch(), Progress(5 + exact, 'figures', 'bench') as bar:
         rows = []
 
         def add(*found):
             rows.extend(found)
             bar.update(1)
 
+        if exact:
+            add(*bench_score(settings))
         for name in ('main', 'guide'):
             run = getattr(settings, name)
             found = bench_training(run, settings.image, settings.repeats)
@@ -182,7 +225,7 @@ def main(settings, workdir=None):
         alone, _ = bench_sampling(settings, networks[:1], 1.0)
         add(alone)
         guided, _ = bench_sampling(settings, networks, settings.weight)
-        costs = [flops(network, settings.image) for network in networks]
+        costs = [flops(network) for network in networks]
         guided['time_ratio'] = round(guided['ms_per_image'] / alone['ms_per_image'], 3)
         guided['flop_ratio'] = round(sum(costs) / costs[0], 3)
         add(guided)

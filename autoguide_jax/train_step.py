@@ -58,6 +58,12 @@ class LoopSettings:
     log_nimg: int = 2**13
     nonfinite: str = 'stop'
 
+    def snapshots(self):
+        """The moments, images seen, at which snapshots are kept, in order."""
+        regular = range(self.snapshot_nimg, self.total_nimg + 1, self.snapshot_nimg)
+        at = (nimg for nimg in self.snapshot_at if nimg <= self.total_nimg)
+        return sorted({*regular, *at, self.total_nimg})
+
     def __post_init__(self):
         if self.batch_size < 1 or self.total_nimg < self.batch_size:
             raise ValueError(

@@ -2,9 +2,10 @@
 
     python -m autoguide_jax bench --config=configs/bench.py:net_a    16×16×3, 32 and 16 channels
     python -m autoguide_jax bench --config=configs/bench.py:digits   8×8×1, 32 and 16 channels
+    python -m autoguide_jax bench --config=configs/bench.py:toy      the 2-D example and its score
     python -m autoguide_jax bench --config=configs/bench.py:img64-s  EDM2-S guided by XS; TPU or GPU
 
-Cost: net_a and digits about one minute on 2 cores.
+Cost: net_a, digits and toy about one minute on 2 cores.
 """
 
 from ml_collections import ConfigDict
@@ -15,6 +16,17 @@ def run(channels, batch_size, microbatch_size=0, **network):
     lengths = ('total_nimg', 'batch_size', 'snapshot_nimg', 'checkpoint_nimg', 'log_nimg')
     train = dict.fromkeys(lengths, batch_size) | {'microbatch_size': microbatch_size}
     return {'network': network, 'train': train}
+
+
+def toy(width):
+    return run(None, 4096) | {
+        'network': {'name': 'toy_mlp', 'width': width},
+        'data': {'name': 'toy'},
+        'latents': {'name': 'points'},
+        'denoiser': {'name': 'log_density'},
+        'loss': {'name': 'score_matching'},
+        'ema': {'stds': (0.01,)},
+    }
 
 
 def get_config(arg='net_a'):
@@ -34,9 +46,11 @@ def get_config(arg='net_a'):
             run(16, 128, channels_per_head=16, **small),
         )
         image, sample = {'resolution': 8, 'channels': 1, 'label_dim': 10}, 250
+    elif arg == 'toy':
+        pair, image, sample = (toy(64), toy(32)), {'label_dim': 0}, 8192
     elif arg == 'img64-s':
         pair = run(192, 2048, dtype='bfloat16'), run(128, 2048, dtype='bfloat16')
         image, sample = {'resolution': 64, 'channels': 3, 'label_dim': 1000}, 64
     else:
-        raise ValueError(f'configs/bench.py:{arg}: known are net_a, digits, img64-s')
+        raise ValueError(f'configs/bench.py:{arg}: known are net_a, digits, toy, img64-s')
     return ConfigDict({'main': pair[0], 'guide': pair[1], 'image': image, 'batch_size': sample})

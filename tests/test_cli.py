@@ -51,9 +51,10 @@ def follow(workdir):
 STARTER = """
 import sys
 from autoguide_jax import __main__ as cli
+from autoguide_jax.verbs import Verb
 cli.VERBS.update(
-    work=cli.Verb('program:Settings', 'program:main', 'work', '--config.size=1', then='follow'),
-    follow=cli.Verb(None, 'program:follow', 'follow', '--workdir=out'),
+    work=Verb('program:Settings', 'program:main', 'work', '--config.size=1', then='follow'),
+    follow=Verb(None, 'program:follow', 'follow', '--workdir=out'),
 )
 code = cli.main(sys.argv[1:])
 if sys.argv[-1] == '--debug':
@@ -217,7 +218,7 @@ def test_reading_a_command_line():
 def test_law_every_verb_runs_something_and_explains_every_setting(name):
     verb = cli.VERBS[name]
     assert callable(registry.resolve(verb.main))
-    rows = schema.describe(registry.resolve(verb.settings)) if verb.settings else []
+    rows = schema.describe(cli.settings_class(verb, None)) if verb.settings else []
     assert [row.name for row in rows if not row.meaning] == []
 
 

@@ -171,6 +171,7 @@ CONFIGS = [
     ('bench', 'bench.py:net_a'),
     ('bench', 'bench.py:digits'),
     ('bench', 'bench.py:img64-s'),
+    ('bench', 'bench.py:toy'),
 ]
 
 

@@ -76,7 +76,8 @@ class PointScores:
 class Shift(PointScores):
     """PointScores, and how far samples are from those of another network at the same starts.
 
-    source: hash of that network's identity; target: its samples [n, 2].
+    source: hash of that network's identity; target: () → its samples [n, 2], asked when
+    they are needed.
     """
 
     source: object = None
@@ -95,7 +96,7 @@ class Shift(PointScores):
     def score(self, batches):
         """Scores, with shift: the median distance to the target sample of the same start."""
         points = np.concatenate([points for points, _ in batches])
-        away = np.linalg.norm(points - self.target[: len(points)], axis=1)
+        away = np.linalg.norm(points - self.target()[: len(points)], axis=1)
         return {**super().score([(points, None)]), 'shift': float(np.median(away))}
 
 

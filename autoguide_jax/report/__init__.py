@@ -9,7 +9,7 @@ and samples/, needs no device, and shows what there is of an unfinished study.
 import sys
 
 from autoguide_jax import files
-from autoguide_jax.report import curves, drawing, page, scores, strips, study, style, tables
+from autoguide_jax.report import curves, drawing, page, scores, strips, study, style, tables, toy
 
 # name → (how to draw it, what it shows, how to read it)
 FIGURES = {
@@ -68,6 +68,9 @@ def main(workdir):
 
     Errors: ValueError if workdir is not a study.
     """
+    record = files.path(workdir) / 'study.json'
+    if record.exists() and (files.read_json(record) or {}).get('kind') == 'toy':
+        return toy.main(workdir)
     found = study.read(workdir)
     figures = {}
     for name, (draw, alt, caption) in FIGURES.items():

@@ -7,6 +7,7 @@ the figures. Scores go to results.jsonl, error fields to fields.jsonl; neither i
 """
 
 import dataclasses
+import functools
 import shlex
 import sys
 import time
@@ -148,7 +149,7 @@ class ToyStudy:
         s = self.settings.degradation
         whole = dataclasses.replace(arm.main, degrade=None)
         whole = pairs.Pair(main=self.place(whole, seed))
-        target = self.drawn(whole, s.points)
+        target = functools.cache(lambda: self.drawn(whole, s.points))
         source = files.content_hash(pairs.identity(pairs.settled(whole)))
         evaluator = Shift(self.settings.classes, source, target)
         for weight in s.weights:

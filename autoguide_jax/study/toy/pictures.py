@@ -15,8 +15,7 @@ import numpy as np
 from autoguide_jax import files, pairs
 from autoguide_jax.mixture import mixture
 
-CLOUD, GRID, CLOSE, ARROWS, CANDIDATES = 2**14, 500, 300, 24, 2**12
-EXTENT = (-0.15, 1.45, -0.15, 1.55)
+CLOUD, GRID, CLOSE, ARROWS, CANDIDATES = 2**14, 700, 300, 24, 2**12
 
 
 def write(study):
@@ -26,7 +25,11 @@ def write(study):
     names = dict.fromkeys((*p.arms, p.unguided, p.guided))
     chosen = {name: study.pair(s.arms[name], p.seed) for name in names}
     mark = files.content_hash(
-        [files.plain(vars(p)), {n: pairs.identity(pairs.settled(c)) for n, c in chosen.items()}]
+        [
+            files.plain(vars(p)),
+            list(extent(s.classes)),
+            {n: pairs.identity(pairs.settled(c)) for n, c in chosen.items()},
+        ]
     )
     if target.exists():
         with files.open_npz(target) as old:
@@ -45,9 +48,17 @@ def axes(x0, x1, y0, y1, count):
 
 def density(classes):
     """The truth at σ = 0 over the plane, for outlines."""
-    x, y, points = axes(*EXTENT, GRID)
+    x, y, points = axes(*extent(classes), GRID)
     truth = log_prob(classes, points, 0.0).reshape(GRID, GRID)
     return {'density/x': x, 'density/y': y, 'density/truth': truth}
+
+
+def extent(classes):
+    """x0, x1, y0, y1 of the plane that holds the distribution, with a margin."""
+    parts = mixture(classes).components
+    reach = 4 * np.sqrt(np.einsum('kii->ki', parts['Sigma'])) + 0.1
+    low, high = (parts['mu'] - reach).min(axis=0), (parts['mu'] + reach).max(axis=0)
+    return low[0], high[0], low[1], high[1]
 
 
 def log_prob(classes, points, sigma):

@@ -166,10 +166,10 @@ class Settings:
         object.__setattr__(self, 'arms', {name: self.arms[name] for name in order})
         for where, arm in self.all_arms():
             for role in ('main', 'guide', 'uncond'):
-                self.check_run(f'{where}.{role}.run', getattr(arm, role).run, role == 'main')
+                self.check_ref(f'{where}.{role}', getattr(arm, role), role == 'main')
         for run in (self.guides.main, *self.guides.runs):
-            if self.guides.runs:
-                self.check_run('guides.runs', run, needed=True)
+            if self.guides.runs and run not in self.runs:
+                raise ValueError(f'guides.runs ({run}) is not a run; known: {", ".join(self.runs)}')
         for name in ('points', 'degradation.points', 'guides.points', 'trade_off.points'):
             room, _, last = name.rpartition('.')
             count = getattr(getattr(self, room) if room else self, last)
@@ -188,11 +188,17 @@ class Settings:
             (f'{where}.{name}', arm) for where, arms in groups.items() for name, arm in arms.items()
         ]
 
-    def check_run(self, where, run, needed):
-        """Refuse a name that is no run."""
+    def check_ref(self, where, ref, needed):
+        """Refuse a run that is none, and a moment of it that no snapshot will have."""
         known = (*self.runs, *ANALYTIC)
-        if run not in known and (run or needed):
-            raise ValueError(f'{where} ({run}) is not a run; known: {", ".join(known)}')
+        if ref.run not in known and (ref.run or needed):
+            raise ValueError(f'{where}.run ({ref.run}) is not a run; known: {", ".join(known)}')
+        moments = self.runs[ref.run].train.snapshots() if ref.run in self.runs else []
+        if ref.nimg and moments and ref.nimg not in moments:
+            raise ValueError(
+                f'{where}.nimg ({ref.nimg}): run {ref.run} keeps snapshots at '
+                f'{", ".join(map(str, moments))}; add it to train.snapshot_at'
+            )
 
     def check_pictures(self):
         """Refuse figures of what the study has not."""

@@ -1,0 +1,216 @@
+"""A whole tiny study of the 2-D example, twice; several seeds in one program; bad input."""
+
+import copy
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from autoguide_jax import config, files, snapshots, stop, study, train
+from autoguide_jax.__main__ import settings_class
+from autoguide_jax.study.toy.settings import Settings
+from autoguide_jax.train_step import Settings as TrainSettings
+from autoguide_jax.verbs import VERBS
+
+BATCH = 64
+
+
+def tree():
+    """configs/toy.py:quick, with everything small."""
+    found = config.load('configs/toy.py:quick')
+    for name, run in found['runs'].items():
+        run['network']['width'] = 8 if name == 'main' else 4
+        run['train'] = {
+            'total_nimg': 4 * BATCH, 'batch_size': BATCH, 'snapshot_nimg': 2 * BATCH,
+            'checkpoint_nimg': 2 * BATCH, 'log_nimg': BATCH, 'snapshot_at': [3 * BATCH],
+        }  # fmt: skip
+    found['seeds'] = [0, 3]
+    found['points'] = found['batch_size'] = 256
+    found['sampler']['num_steps'] = 4
+    for part in ('degradation', 'guides', 'trade_off'):
+        found[part] |= {'points': 64, 'weights': [1.0, 2.0]}
+    found['guides'] |= {'nimg': [2 * BATCH, 4 * BATCH], 'stds': [0.15]}
+    found['trade_off'] |= {'intervals': [0.0, 0.3], 'weights': [1.5, 2.0]}
+    keep = ('dropout', 'noise', 'quantised')
+    found['degradation']['pairs'] = {k: found['degradation']['pairs'][k] for k in keep}
+    for where in (found['arms'], found['trade_off']['families']):
+        for arm in where.values():
+            for role in ('main', 'guide', 'uncond'):
+                if role in arm:
+                    arm[role]['nimg'] = 0
+    return found
+
+
+def settings(**changes):
+    return config.parse(Settings, tree() | changes)
+
+
+@pytest.fixture(scope='module')
+def small():
+    """FIELD_POINTS and pictures of a size for tests."""
+    from autoguide_jax.study.toy import pictures, probe
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(probe, 'FIELD_POINTS', 256)
+    for name, value in (('CLOUD', 64), ('GRID', 20), ('CLOSE', 20), ('CANDIDATES', 64)):
+        patch.setattr(pictures, name, value)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory, small):
+    workdir = tmp_path_factory.mktemp('toy')
+    return workdir, study.main(settings(), workdir)
+
+
+def test_the_config_file_chooses_the_settings():
+    assert settings_class(VERBS['study'], 'configs/toy.py') is Settings
+    assert settings_class(VERBS['study'], 'configs/digits.py') is not Settings
+    with pytest.raises(ValueError, match="unknown name 'tuy'. Did you mean 'toy'"):
+        study.settings_of({'kind': 'tuy'})
+
+
+def test_every_part_leaves_its_rows(done):
+    workdir, table = done
+    s = settings()
+    rows = files.read_jsonl(workdir / 'results.jsonl')
+    count = lambda phase: sum(row['phase'] == phase for row in rows)
+    assert count('arms') == 2 * len(s.arms)
+    assert count('degradation') == 2 * 3 * 2
+    assert count('guides') == 2 * 2 * (
+        2 + 2 + 1
+    )  # seeds × weights × (run, age): main not as itself
+    assert count('trade_off') == 2 * 3 * 3
+    assert [row['arm'] for row in table] == [arm.title for arm in s.arms.values()]
+    fields = files.read_jsonl(workdir / 'fields.jsonl')
+    assert len(fields) == 2 * (3 + 5)
+    assert {len(row['data']['r']) for row in fields} == {18}
+    with files.open_npz(workdir / 'figures.npz') as arrays:
+        assert all(f'clouds/{arm}' in arrays for arm in s.pictures.arms)
+        assert arrays['paths/guided'].shape == arrays['paths/unguided'].shape
+    record = files.read_json(workdir / 'study.json')
+    assert record['kind'] == 'toy' and set(record['rows']) == {row['key'] for row in rows + fields}
+
+
+def test_weight_one_is_the_main_network_whatever_the_guide(done):
+    rows = files.read_jsonl(done[0] / 'results.jsonl')
+    unguided = [r for r in rows if r['phase'] == 'trade_off' and r['weight'] == 1.0]
+    for seed in (0, 3):
+        found = [r['metrics'] for r in unguided if r['seed'] == seed]
+        assert len(found) == 3 and all(metrics == found[0] for metrics in found)
+    assert all(r['nfe'] == {'main': 7, 'guide': 0} for r in unguided)
+
+
+def test_an_uncorrupted_main_network_has_not_shifted_at_weight_one(done):
+    rows = files.read_jsonl(done[0] / 'results.jsonl')
+    shift = {
+        (r['arm'], r['weight'], r['seed']): r['metrics']['shift']
+        for r in rows
+        if r['phase'] == 'degradation'
+    }
+    for seed in (0, 3):
+        assert shift['quantised', 1.0, seed] == 0
+        assert shift['noise', 1.0, seed] > 0 and shift['dropout', 1.0, seed] > 0
+
+
+def test_a_second_run_draws_nothing(done, monkeypatch):
+    workdir, table = done
+    before = {name: (workdir / name).read_bytes() for name in ('results.jsonl', 'fields.jsonl')}
+    monkeypatch.setattr('autoguide_jax.generation.Programs.program', None)
+    assert study.main(settings(), workdir) == table
+    assert before == {name: (workdir / name).read_bytes() for name in before}
+
+
+def run_settings(**changes):
+    found = copy.deepcopy(tree()['runs']['main'])
+    return config.parse(TrainSettings, found | changes)
+
+
+def weights(run):
+    network = snapshots.load_network(run, 0.01)
+    return jax.tree.leaves(network.variables)
+
+
+def test_seeds_side_by_side_are_those_trained_one_by_one(done, tmp_path):
+    """Up to rounding: the same points, noise and initial weights."""
+    for seed in (0, 3):
+        train.main(run_settings(seed=seed), tmp_path / str(seed))
+        for a, b in zip(weights(tmp_path / str(seed)), weights(done[0] / f'runs/main/seed-{seed}')):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    a, b = (files.read_jsonl(tmp_path / str(s) / 'metrics.jsonl') for s in (0, 3))
+    assert a[-1]['loss'] != b[-1]['loss']
+    nimgs = [s.nimg for s in snapshots.list_snapshots(tmp_path / '0') if s.std == 0.01]
+    assert nimgs == [2 * BATCH, 3 * BATCH, 4 * BATCH]  # snapshot_at adds the one in the middle
+
+
+def test_several_seeds_resume_where_they_stopped(tmp_path, monkeypatch):
+    s = run_settings(seeds=[1, 2])
+    train.main(s, tmp_path / 'whole')
+    looks = iter([0, 0, 15])
+    monkeypatch.setattr(stop, 'requested', lambda: next(looks, 0))
+    with pytest.raises(stop.Stopped):
+        train.main(s, tmp_path / 'parts')
+    monkeypatch.undo()
+    train.main(s, tmp_path / 'parts')
+    for seed in (1, 2):
+        runs = [tmp_path / kind / f'seed-{seed}' for kind in ('whole', 'parts')]
+        for a, b in zip(*map(weights, runs)):
+            np.testing.assert_array_equal(a, b)
+        timeless = lambda run: [
+            {k: v for k, v in row.items() if k not in ('seconds', 'images_per_second')}
+            for row in files.read_jsonl(run / 'metrics.jsonl')
+        ]
+        assert timeless(runs[0]) == timeless(runs[1])
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'seeds': []}, r'seeds \(\(\)\) must name at least one training seed'),
+        ({'seeds': [1, 1]}, 'each once'),
+        ({'classes': 'C'}, r"classes \('C'\): no such class"),
+        ({'points': 1}, r'points \(1\) must be in'),
+        ({'pictures': {'arms': ['nothing']}}, "'nothing' is not an arm"),
+        ({'pictures': {'sigma': 0.0}}, r'pictures.sigma \(0.0\) above 0'),
+        ({'pictures': {'seed': 9}}, r'pictures.seed \(9\) is not one of seeds'),
+        ({'sampler': {'name': 'heun', 'sigma_min': 0.0}}, 'sigma_min'),
+        ({'trade_off': {'intervals': [0.1]}}, 'must be pairs'),
+        ({'guides': {'runs': ['giude']}}, r'guides.runs \(giude\) is not a run'),
+    ],
+)
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        config.build(settings(**changes).sampler)
+
+
+def test_an_arm_of_an_unknown_run_is_refused():
+    arms = tree()['arms']
+    arms['none']['main'] = {'run': 'mian'}
+    with pytest.raises(ValueError, match=r'arms.none.main.run \(mian\) is not a run; known: '):
+        settings(arms=arms)
+
+
+def test_a_guide_of_an_age_that_no_snapshot_has_is_refused():
+    arms = tree()['arms']
+    arms['autoguidance_2']['guide'] |= {'nimg': 5}
+    with pytest.raises(
+        ValueError, match=r'guide.nimg \(5\): run guide keeps snapshots at 128, 192'
+    ):
+        settings(arms=arms)
+
+
+def test_points_are_no_images(done):
+    from autoguide_jax import generate
+
+    run = str(done[0] / 'runs/main/seed-0')
+    wanted = config.parse(generate.Settings, {'main': {'run': run, 'std': 0.01}})
+    with pytest.raises(ValueError, match='draws points, not images'):
+        generate.main(wanted, done[0] / 'out')
+
+
+def test_a_seed_is_named_once():
+    with pytest.raises(ValueError, match='names a seed twice'):
+        run_settings(seeds=[1, 1])
+    assert dataclasses.replace(run_settings(), seeds=(4,)).seeds == (4,)
