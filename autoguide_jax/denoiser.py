@@ -82,6 +82,11 @@ class LogDensity(nn.Module):
         sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), x.shape[:1])
         density = lambda backbone, x: backbone(x, sigma, labels, dropout_keys)
         value, back = nn.vjp(density, self.backbone, x, vjp_variables='params')
+        if value.shape != x.shape[:1]:
+            raise ValueError(
+                f'denoiser.name (log_density) needs a network that gives one log density per '
+                f'sample; {type(self.backbone).__name__} gives {list(value.shape)}'
+            )
         score = back(jnp.ones_like(value))[1]
         x0 = x + sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2 * score
         return (x0, jnp.zeros_like(sigma)) if return_logvar else x0

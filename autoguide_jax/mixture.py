@@ -1,7 +1,8 @@
 """The distribution of the 2-D example: two tree fractals of Gaussians (arXiv 2406.02507, App. C).
 
-Classes A and B are trees of 127 branches with 8 Gaussians each; AB is both, half and half. All
-Gaussians of a branch b have one weight φ_b and one covariance Σ_b, and stand in a row:
+Classes A and B are trees of 127 branches with 8 Gaussians each; AB is all of them, A with 0.48 of
+the weight. All Gaussians of a branch b have one weight φ_b and one covariance Σ_b, and stand in a
+row:
     (1) p(x) = Σ_b φ_b Σ_j N(x; m_b + j·h_b, Σ_b),        j = −7/2, −5/2, …, 7/2
     (2) p(x; σ) = p ∗ N(0, σ²I): the same with Σ_b + σ²I = U diag(A, B) Uᵀ, A = α + σ², B = β + σ²
     (3) (p, q) = Uᵀ(x − m_b), (k, l) = Uᵀh_b: the exponent of Gaussian j is −(C₀ − 2jC₁ + j²C₂)/2,
@@ -125,7 +126,9 @@ class Mixture:
         k = self.components
         chosen = jax.random.choice(pick, len(k['phi']), (n,), p=jnp.asarray(k['phi'], jnp.float32))
         roots = jnp.asarray(np.linalg.cholesky(k['Sigma']), jnp.float32)[chosen]
-        spread = jnp.einsum('nij,nj->ni', roots, jax.random.normal(inside, (n, 2)))
+        # Sums, not a matrix product: accelerators would round its factors.
+        spread = jnp.sum(roots * jax.random.normal(inside, (n, 1, 2)), axis=-1)
+        check_sigma(sigma)
         noise = jnp.reshape(jnp.asarray(sigma, jnp.float32), (-1, 1))
         x = jnp.asarray(k['mu'], jnp.float32)[chosen] + spread
         return x + noise * jax.random.normal(outside, (n, 2))
@@ -134,14 +137,20 @@ class Mixture:
         """x [n, 2], sigma [] or [n] in its precision, and the shape [...] of the answer."""
         if not isinstance(x, jax.Array):
             x, sigma = np.asarray(x, np.float64), np.asarray(sigma, np.float64)
-            if np.any(sigma < 0):
-                raise ValueError(f'sigma ({sigma.min():g}) must be ≥ 0')
+        check_sigma(sigma)
         if x.shape[-1:] != (2,):
             raise ValueError(f'x {list(x.shape)} must hold points of the plane: [..., 2]')
         shape, xp = x.shape[:-1], jnp if isinstance(x, jax.Array) else np
+        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(np.float32)
         sigma = xp.asarray(sigma, x.dtype)
         sigma = xp.broadcast_to(sigma, shape).reshape(-1) if sigma.ndim else sigma
         return x.reshape(-1, 2), sigma, shape
+
+
+def check_sigma(sigma):
+    """Refuse noise levels below 0, where they are known yet."""
+    if not isinstance(sigma, jax.core.Tracer) and np.any(np.asarray(sigma) < 0):
+        raise ValueError(f'sigma ({np.min(sigma):g}) must be ≥ 0')
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from autoguide_jax import config, files, mesh, provenance, snapshots, stop
+from autoguide_jax import config, data, files, mesh, provenance, snapshots, stop
 from autoguide_jax.checkpoints import Checkpoints
 from autoguide_jax.data.loader import batches
 from autoguide_jax.progress import Progress
@@ -25,6 +25,9 @@ __all__ = ['Settings', 'main']
 # the data lie is free, what they are is not: the fingerprint in `dataset` tells.
 MAY_CHANGE = ('train.total_nimg', 'train.log_nimg', 'train.checkpoint_nimg', 'mesh.params')
 MAY_CHANGE += ('data.path', 'data.data_dir', 'data.cache_mib')
+# Settings that came later, with what the runs before them had.
+BEFORE = {'seeds': [], 'train.snapshot_at': []}
+BEFORE |= {'denoiser.name': 'edm', 'denoiser.logvar_channels': 128}
 
 
 def main(settings, workdir):
@@ -37,13 +40,21 @@ def main(settings, workdir):
     dataset = config.build(settings.data)
     tree = resolve(settings, dataset)
     devices = mesh.make(settings.train.batch_size)
+    runs = {workdir: settings.seed}
+    if settings.seeds:
+        runs = {workdir / f'seed-{seed}': seed for seed in settings.seeds}
+    for seed in runs.values():
+        data.indices(seed, settings.train.total_nimg, 0, dataset.num_images)
     with stop.watch():
         checkpoints = Checkpoints(workdir)
         try:
             seen = (checkpoints.latest() or 0) * settings.train.batch_size
-            runs = {workdir: settings.seed}
-            if settings.seeds:
-                runs = {workdir / f'seed-{seed}': seed for seed in settings.seeds}
+            strange = [str(folder) for folder in runs if not (folder / 'config.json').exists()]
+            if seen and strange:
+                raise ValueError(
+                    f'{workdir} holds checkpoints of other seeds: {strange[0]} has no config.json. '
+                    'Give another --workdir, or the same seeds to resume them.'
+                )
             for folder, seed in runs.items():
                 claim(folder, {**tree, 'seed': seed}, seen)
             if seen < settings.train.total_nimg:
@@ -63,6 +74,7 @@ def claim(workdir, tree, seen):
             f'{name}: {a!r} there, {b!r} here'
             for name, a, b in differences(old, files.plain(tree))
             if name not in MAY_CHANGE and not name.startswith('provenance')
+            if a is not None or name not in BEFORE or b != BEFORE[name]
         ]
         if different:
             raise ValueError(

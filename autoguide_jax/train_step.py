@@ -162,6 +162,12 @@ def resolve(settings, dataset):
             f'loss.name ({settings.loss.name}) needs a data set that knows its score, such as '
             f'data.name=toy; {dataset.name} does not'
         )
+    points, space = dataset.resolution is None, settings.latents.name
+    if points != (space == 'points'):
+        raise ValueError(
+            f'latents.name ({space}): {dataset.name} holds {"points" if points else "images"}'
+            f', which take latents.name={"points" if points else "pixels"}'
+        )
     tree = config.resolved(settings)
     backbone = config.build(settings.network, **facts)
     known = {f.name for f in dataclasses.fields(backbone)}

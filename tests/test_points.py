@@ -89,16 +89,26 @@ def test_mean_distance_by_hand():
     assert room.mean_distance(a, b, chunk=1) == pytest.approx(expected)
 
 
-def test_points_that_are_not_finite_are_refused(scores):
-    with pytest.raises(ValueError, match='1 of the points are not finite'):
-        scores.score([(np.array([[0, np.nan], [0, 0]]), None)])
+def test_lost_points_are_outliers_of_no_branch(scores):
+    points = np.asarray(mixture('A').sample(jax.random.key(3), 1000))
+    lost = np.concatenate([points, [[0, np.nan], [np.inf, 0], [1e30, 0], [0, -1e7]]])
+    without, found = scores.score([(points, None)]), scores.score([(lost, None)])
+    for name in ('outliers_0.1', 'outliers_1', 'far'):
+        assert found[name] * 1004 == pytest.approx(without[name] * 1000 + 4)
+    assert found['clipped'] * 1004 == pytest.approx(without['clipped'] * 1000 - 80)
+    for name in ('coverage', 'kl', 'empty', 'sliced_w1', 'energy'):
+        assert found[name] == without[name]
+    with pytest.raises(ValueError, match='all 2 points are lost'):
+        scores.score([(np.full((2, 2), np.nan), None)])
 
 
 def test_shift_is_the_median_way_to_the_target():
     target = lambda: np.zeros((5, 2))
-    found = Shift('A', 'x', target).score([(np.array([[i, 0.0] for i in range(5)]), None)])
+    found = Shift('A', source='x', target=target).score(
+        [(np.array([[i, 0.0] for i in range(5)]), None)]
+    )
     assert found['shift'] == 2
-    assert Shift('A', 'x', target).identity != Shift('A', 'y', target).identity
+    assert Shift('A', source='x').identity != Shift('A', source='y').identity
 
 
 def network(width=16):

@@ -214,3 +214,82 @@ def test_a_seed_is_named_once():
     with pytest.raises(ValueError, match='names a seed twice'):
         run_settings(seeds=[1, 1])
     assert dataclasses.replace(run_settings(), seeds=(4,)).seeds == (4,)
+
+
+def test_checkpoints_of_other_seeds_are_not_continued(tmp_path):
+    train.main(run_settings(seeds=[1, 2]), tmp_path)
+    for other in ({'seeds': [3, 4]}, {'seeds': [1, 2, 3]}, {'seed': 1}):
+        with pytest.raises(ValueError, match='holds checkpoints of other seeds'):
+            train.main(run_settings(**other), tmp_path)
+
+
+def test_a_run_of_before_the_newer_settings_is_still_that_run(tmp_path):
+    small = {'model_channels': 8, 'channels_per_head': 8, 'attn_resolutions': (4,)}
+    small |= {'channel_mult': (1, 2), 'num_blocks': 1}
+    image = {'data': {'name': 'digits'}, 'network': small}
+    lengths = dict.fromkeys(('total_nimg', 'snapshot_nimg', 'checkpoint_nimg', 'log_nimg'), 16)
+    wanted = config.parse(TrainSettings, image | {'train': lengths | {'batch_size': 16}})
+    train.main(wanted, tmp_path)
+    old = files.read_json(tmp_path / 'config.json')
+    del old['seeds'], old['train']['snapshot_at']
+    del old['denoiser']['name'], old['denoiser']['logvar_channels']
+    files.write_json(tmp_path / 'config.json', old)
+    assert train.main(wanted, tmp_path)['nimg'] == 16
+    old['denoiser']['name'] = 'log_density'
+    files.write_json(tmp_path / 'config.json', old)
+    with pytest.raises(ValueError, match='denoiser.name'):
+        train.main(wanted, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            {'data': {'name': 'digits'}, 'loss': {}},
+            'digits holds images, which take latents.name=pixels',
+        ),
+        ({'latents': {'name': 'pixels'}}, 'toy holds points, which take latents.name=points'),
+        ({'seed': 2**22}, 'endless set needs seed'),
+        ({'network': {'name': 'edm2_unet'}}, 'resolution: required'),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_anything_is_written(changes, message, tmp_path):
+    base = {k: v for k, v in tree()['runs']['main'].items() if k not in changes}
+    with pytest.raises(ValueError, match=message):
+        train.main(config.parse(TrainSettings, base | changes), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists() or not list((tmp_path / 'run').iterdir())
+
+
+def test_the_control_on_few_points_trains(tmp_path):
+    few = config.load('configs/toy.py:few_points')
+    few['network']['width'] = 4
+    few['train'] = tree()['runs']['main']['train']
+    assert train.main(config.parse(TrainSettings, few), tmp_path)['nimg'] == 4 * BATCH
+
+
+def test_paths_end_where_samples_are_drawn_with_churn_too(done, tmp_path):
+    from autoguide_jax.study.toy.campaign import ToyStudy
+
+    for churn in (0.0, 4.0):
+        s = settings(sampler=tree()['sampler'] | {'s_churn': churn})
+        whole = ToyStudy(s, done[0])
+        pair = whole.pair(s.arms['autoguidance_2'], 3)
+        drawn, path = whole.drawn(pair, 64), whole.probe.paths(pair, 64)
+        np.testing.assert_allclose(path[-1], drawn, rtol=1e-4, atol=1e-4)
+    assert path.shape == (5, 64, 2)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'trade_off': {'intervals': [0.5, 0.1]}}, '0 ≤ lo < hi'),
+        ({'guides': {'interval': [0.5]}}, 'two noise levels'),
+        ({'guides': {'runs': ['guide'], 'nimg': [5]}}, r'guides.nimg \(5\): run guide keeps'),
+        ({'batch_size': 0}, r'batch_size \(0\)'),
+        ({'pictures': {'guided': 'none'}}, 'must be an arm with a trained guide'),
+        ({'degradation': {'pairs': {'a': {'main': {'run': 'main'}}}}}, 'neither guide nor uncond'),
+    ],
+)
+def test_what_later_parts_could_not_use_is_refused_first(changes, message):
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)

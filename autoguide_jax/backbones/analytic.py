@@ -47,7 +47,7 @@ class Flat(nn.Module):
     channels: int = 2
 
     def __call__(self, x, sigma, labels=None, dropout_keys=None):
-        return jnp.zeros(x.shape[0]) * jnp.sum(x)
+        return 0 * jnp.sum(x, axis=1)
 
     def normalize_weights(self, params):
         """There are none."""

@@ -9,7 +9,7 @@ from autoguide_jax.data.order import indices
 
 
 class Batches:
-    """Endless iterator over {'image': uint8 [local,h,w,c], 'label': int32 [local], −1 = none}.
+    """Endless iterator over {'image': [local, …], 'label': int32 [local], −1 = none}.
 
     Also a context manager; close() (or the end of the block, or an error) ends its threads. What
     goes wrong in a thread is raised by the next() that would have returned that batch.

@@ -7,10 +7,12 @@ log p in float64 at σ = 0; N points against a reference draw of 2²⁰:
     kl           Σ P ln(P/Q) over branches, P = (ref + ½)/(2²⁰ + b/2), Q = (count + ½)/(N + b/2)
     sliced_w1    mean over 256 directions of the 1-D Wasserstein distance to 2¹⁶ reference points
     energy       2E|X−Y| − E|X−X'| − E|Y−Y'| on the first 2¹⁴ points of both
-A point belongs to the branch of its most responsible Gaussian.
+A point belongs to the branch of its most responsible Gaussian. Points that are not finite, or
+beyond 10⁶, are outliers (log p = −∞) of no branch, and left out of the two distances.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -20,7 +22,7 @@ import numpy as np
 from autoguide_jax.mixture import mixture
 
 REFERENCE, SLICED, ENERGY, DIRECTIONS = 2**20, 2**16, 2**14, 256
-FAR = -20.0
+FAR, LOST = -20.0, 1e6
 METRICS = ('outliers_0.1', 'outliers_1', 'far', 'clipped', 'coverage', 'kl', 'empty')
 METRICS += ('sliced_w1', 'energy')
 
@@ -53,11 +55,13 @@ class PointScores:
     def score(self, batches):
         """{metric: value} of (points [n, 2], labels) pairs; see the head of the file."""
         points = np.concatenate([points for points, _ in batches]).astype(np.float64)
-        if not np.all(np.isfinite(points)):
-            raise ValueError(f'{np.sum(~np.isfinite(points).all(1))} of the points are not finite')
+        count, points = len(points), points[np.all(np.abs(points) < LOST, axis=1)]
+        if not len(points):
+            raise ValueError(f'all {count} points are lost: none is within {LOST:g} of the origin')
         thresholds, expected, slices, near, near_near = self.reference
         log_p, branch = judge(self.classes, points)
         counts = np.bincount(branch, minlength=len(expected))
+        log_p = np.append(log_p, np.full(count - len(points), -np.inf))
         values = {
             'outliers_0.1': np.mean(log_p < thresholds[0]),
             'outliers_1': np.mean(log_p < thresholds[1]),
@@ -80,13 +84,9 @@ class Shift(PointScores):
     they are needed.
     """
 
-    source: object = None
-    target: object = None
     distances: bool = False
-
-    def __init__(self, classes, source, target):
-        for name, value in (('classes', classes), ('source', source), ('target', target)):
-            object.__setattr__(self, name, value)
+    source: str = ''
+    target: Callable | None = None
 
     @property
     def identity(self):
@@ -123,7 +123,7 @@ def judge(classes, points, chunk=2**14):
     """log p(x; 0) float64 [n] and the branch int [n] of points [n, 2], by the processor."""
     found = []
     chunk = min(chunk, 1 << (len(points) - 1).bit_length())
-    with jax.enable_x64(True), jax.default_device(jax.devices('cpu')[0]):
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend='cpu')[0]):
         for i in range(0, len(points), chunk):
             part = points[i : i + chunk]
             full = np.resize(part, (chunk, 2))

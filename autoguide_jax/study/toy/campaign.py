@@ -80,7 +80,7 @@ class ToyStudy:
             with self.clock(f'train {name}'):
                 train.main(self.settings.training(name), self.workdir / 'runs' / name)
         for name in ANALYTIC:
-            folder = self.workdir / 'runs' / name
+            folder = self.analytic(name)
             if not snapshots.list_snapshots(folder):
                 network = {'name': f'toy_{name}', 'channels': 2}
                 network |= {'classes': self.settings.classes} if name == 'exact' else {}
@@ -94,13 +94,17 @@ class ToyStudy:
         rule = dataclasses.replace(arm.guidance, **guidance)
         return pairs.Pair(**refs, guidance=rule)
 
+    def analytic(self, name):
+        """The run directory of a network without weights."""
+        return self.workdir / 'runs' / f'{name}-{self.settings.classes}'
+
     def place(self, ref, seed):
         """A NetworkRef by run name → by run directory."""
         if not ref.run:
             return ref
-        folder = self.workdir / 'runs' / ref.run
         if ref.run in ANALYTIC:
-            return dataclasses.replace(ref, run=str(folder), std=0.01, nimg=0)
+            return dataclasses.replace(ref, run=str(self.analytic(ref.run)), std=0.01, nimg=0)
+        folder = self.workdir / 'runs' / ref.run
         own = self.settings.runs[ref.run].seed + seed
         return dataclasses.replace(ref, run=str(folder / f'seed-{own}'))
 
@@ -151,7 +155,7 @@ class ToyStudy:
         whole = pairs.Pair(main=self.place(whole, seed))
         target = functools.cache(lambda: self.drawn(whole, s.points))
         source = files.content_hash(pairs.identity(pairs.settled(whole)))
-        evaluator = Shift(self.settings.classes, source, target)
+        evaluator = Shift(self.settings.classes, source=source, target=target)
         for weight in s.weights:
             tags = {'phase': 'degradation', 'arm': name, 'seed': seed, 'weight': weight}
             self.score(self.pair(arm, seed, weight=weight), s.points, evaluator, **tags)
@@ -178,7 +182,7 @@ class ToyStudy:
         s = self.settings.guides
         ref = pairs.NetworkRef
         rule = pairs.GuidanceSettings(2.0, s.interval)
-        arm = pairs.Pair(ref(s.main, 0.01), ref(run, std, nimg), guidance=rule)
+        arm = pairs.Pair(ref(s.main, s.main_std), ref(run, std, nimg), guidance=rule)
         tags = {'phase': 'guides', 'arm': run, 'seed': seed, 'nimg': nimg, 'std': std}
         scores = PointScores(self.settings.classes, distances=False)
         for weight in s.weights:
@@ -211,9 +215,8 @@ class ToyStudy:
 
     def summary(self, name):
         """One row of the printed table: mean ± sd over the training seeds."""
-        rows = [
-            r for r in files.read_jsonl(self.workdir / 'results.jsonl') if r['key'] in self.used
-        ]
+        used = set(self.used)
+        rows = [r for r in files.read_jsonl(self.workdir / 'results.jsonl') if r['key'] in used]
         rows = [r['metrics'] for r in rows if r['phase'] == 'arms' and r['arm'] == name]
         found = {'arm': self.settings.arms[name].title or name}
         for metric in rows[0]:

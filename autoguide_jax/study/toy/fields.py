@@ -3,8 +3,10 @@
     (1) e_m = D_m − D*,  e_0 = D_0 − D*,  D*(x; σ) = x + σ²∇log p(x; σ)
     (2) r = ‖e_0‖/‖e_m‖,   cosine = ⟨e_m, e_0⟩/(‖e_m‖‖e_0‖),   over points x of one noise level
     (3) the weight that leaves the least error: w* = 1 − ⟨e_m, e_m − e_0⟩/‖e_m − e_0‖²
-With aligned errors (cosine 1) w* = r/(r − 1); with unaligned ones w* is below 1, whatever r.
+With aligned errors (cosine 1) w* = r/(r − 1). A guide helps at all, w* > 1, where r·cosine > 1.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +51,7 @@ def errors(denoisers, target):
     return lambda x, sigma: jax.lax.map(at, (x, sigma))
 
 
+@functools.cache
 def data(classes, points, seed=0):
     """Points of p(x; σ) at the levels SIGMAS, float32 [k, n, 2]."""
     source, keys = mixture(classes), jax.random.split(jax.random.key(seed), len(SIGMAS))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import files, pairs
+from autoguide_jax import config, files, pairs
 from autoguide_jax.mixture import mixture
 
 CLOUD, GRID, CLOSE, ARROWS, CANDIDATES = 2**14, 700, 300, 24, 2**12
@@ -27,7 +27,8 @@ def write(study):
     mark = files.content_hash(
         [
             files.plain(vars(p)),
-            list(extent(s.classes)),
+            [list(extent(s.classes)), CLOUD, GRID, CLOSE, ARROWS, CANDIDATES],
+            config.resolved(s.sampler),
             {n: pairs.identity(pairs.settled(c)) for n, c in chosen.items()},
         ]
     )

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import files, pairs
-from autoguide_jax.generation import NOISE, bind, guided, program_key, stream
+from autoguide_jax import config, files, pairs
+from autoguide_jax.generation import CHURN, NOISE, bind, guided, program_key, stream
 from autoguide_jax.metrics.points import PointScores
 from autoguide_jax.study.toy import fields
 
@@ -21,6 +21,8 @@ class Probe:
         self.file = study.workdir / 'fields.jsonl'
         self.done = {row['key'] for row in files.read_jsonl(self.file)}
         self.jitted, self.outcomes = {}, {}
+        sampler = config.resolved(study.settings.sampler)
+        self.basis = [self.classes, sampler, FIELD_POINTS, list(fields.SIGMAS)]
 
     def paths(self, pair, count):
         """Samples of a pair on their way, [num_steps + 1, count, 2], from the shared starts."""
@@ -29,8 +31,9 @@ class Probe:
         def run(variables, rules, seeds):
             bound = bound_to(calls, variables)
             denoise = guided(rules, bound[0], bound[1:], None)
-            keys = jax.vmap(lambda s: stream(s, NOISE))(seeds)
-            return self.study.sampler.trajectory(denoise, self.study.start(keys, (2,)), keys)
+            keys = [jax.vmap(lambda s, p=p: stream(s, p))(seeds) for p in (NOISE, CHURN)]
+            start = self.study.start(keys[0], (2,))
+            return self.study.sampler.trajectory(denoise, start, keys[1])
 
         run = self.compiled(('paths', program_key(calls, rules)), run)
         seeds = np.arange(FIRST_SEED, FIRST_SEED + count, dtype=np.uint32)
@@ -48,7 +51,7 @@ class Probe:
         count from the truth, which also tells main's samples that end as outliers from the rest.
         Returns the row's key.
         """
-        key = files.content_hash([pairs.identity(pairs.settled(pair)), tags, FIELD_POINTS])
+        key = files.content_hash([*self.basis, pairs.identity(pairs.settled(pair)), tags])
         if key in self.done:
             return key
         calls = self.study.networks.calls(pair)[0][:2] + (

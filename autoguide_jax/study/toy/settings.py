@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from autoguide_jax import config
 from autoguide_jax.mixture import mixture
-from autoguide_jax.pairs import Pair
+from autoguide_jax.pairs import GuidanceSettings, Pair
 from autoguide_jax.train_step import Settings as TrainSettings
 
 ANALYTIC = ('exact', 'flat')  # networks without weights: the true score, and score 0
@@ -50,6 +50,7 @@ class GuidesSettings:
 
     Settings:
       main: run of the main network
+      main_std: EMA length of the main network
       runs: runs whose snapshots are tried; the main run too is one, guided by its own past
       nimg: ages, images seen
       stds: EMA lengths of the guide
@@ -59,6 +60,7 @@ class GuidesSettings:
     """
 
     main: str = 'main'
+    main_std: float = 0.01
     runs: tuple[str, ...] = ()
     nimg: tuple[int, ...] = ()
     stds: tuple[float, ...] = (0.01, 0.15)
@@ -72,7 +74,7 @@ class TradeOffSettings:
     """Outliers against branch KL: families of settings that differ in weight and interval.
 
     Settings:
-      families: networks of each; their guidance is replaced
+      families: networks of each; weight and interval are replaced
       weights: guidance weights
       intervals: noise levels (lo, hi], given as lo, hi, lo, hi, …
       points: samples per setting
@@ -175,7 +177,38 @@ class Settings:
             count = getattr(getattr(self, room) if room else self, last)
             if not 2 <= count <= MOST_POINTS:
                 raise ValueError(f'{name} ({count}) must be in 2…{MOST_POINTS}')
+        for name, run in self.runs.items():
+            if name in ANALYTIC or run.seeds:
+                raise ValueError(
+                    f'runs.{name}: the names {", ".join(ANALYTIC)} are taken, and seeds '
+                    f'({run.seeds}) are those of the study'
+                )
+        if self.batch_size < 1:
+            raise ValueError(f'batch_size ({self.batch_size}) must be at least 1')
+        self.check_guides()
         self.check_pictures()
+
+    def check_guides(self):
+        """Refuse weights, intervals and moments that the later parts could not use."""
+        guides = self.guides
+        GuidanceSettings(2.0, guides.interval)
+        for run in guides.runs:
+            kept = self.runs[run].train.snapshots()
+            wanted = [nimg for nimg in guides.nimg if nimg <= kept[-1]]
+            if strange := set(wanted) - set(kept):
+                raise ValueError(
+                    f'guides.nimg ({min(strange)}): run {run} keeps snapshots at '
+                    f'{", ".join(map(str, kept))}; add it to train.snapshot_at'
+                )
+        for interval in self.trade_off.pairs():
+            GuidanceSettings(2.0, interval)
+        for where, arm in self.all_arms():
+            if not where.startswith('arms.') and not (arm.guide.run or arm.uncond.run):
+                raise ValueError(f'{where} has neither guide nor uncond: give guide.run')
+            for role in ('main', 'guide', 'uncond'):
+                ref = getattr(arm, role)
+                if ref.degrade and ref.run in ANALYTIC:
+                    raise ValueError(f'{where}.{role}.degrade: {ref.run} has no weights to harm')
 
     def all_arms(self):
         """(dotted setting, arm) of everything that is sampled by name."""
@@ -208,6 +241,8 @@ class Settings:
         for arm in (*p.arms, p.unguided, p.guided):
             if arm not in self.arms:
                 raise ValueError(f'pictures: {arm!r} is not an arm; known: {", ".join(self.arms)}')
+        if self.arms[p.guided].guide.run not in self.runs:
+            raise ValueError(f'pictures.guided ({p.guided}) must be an arm with a trained guide')
         x0, x1, y0, y1 = p.window if len(p.window) == 4 else (1, 0, 1, 0)
         if not (x0 < x1 and y0 < y1 and p.sigma > 0):
             raise ValueError(
