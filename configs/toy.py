@@ -7,8 +7,9 @@
 Runs: main (4 layers × 64, 4096 iterations of 4096 points), guide (32 wide; the paper's guide is its
 state after 512 iterations), narrow (16 wide), cfg_guide (32 wide, 512 iterations, both classes),
 few_points (main on 1024 points only, by denoising score matching). Ages of guides: 2^6 … 2^12
-iterations. `quick` has one seed, fewer samples, guides of up to 2^9 iterations, and no few_points.
-Cost: study 54 minutes on 2 cores that ran tests as well (31 of them training); quick 5:22.
+iterations. `quick` has one seed, fewer points and weights, guides of up to 2^9 iterations, and no
+few_points.
+Cost: study 54 minutes on 2 cores that ran tests as well (31 of them training); quick 3:45.
 Expected, five seeds: outliers at 1 % 0.117 ± 0.012 unguided (coverage 0.98, branch KL 0.020), 0.092
 ± 0.011 with autoguidance at w = 2 (0.88, 0.144), 0.105 ± 0.017 with CFG at w = 2 (0.58, 0.55);
 input noise 10 % guided by 20 % recovers the network at w = 2.0, dropout 5 % by 10 % at 1.7 ± 0.1.
@@ -130,7 +131,7 @@ def study(seeds, age, ages, points, **counts):
         'own_past': arm('Guided by its own past', weight=2.0, guide=OWN_PAST),
         'cfg': arm('CFG', weight=2.0, uncond=CFG),
     }
-    found = {
+    return {
         'kind': 'toy',
         'title': 'Autoguidance where the truth is known',
         'seeds': seeds,
@@ -154,9 +155,17 @@ def study(seeds, age, ages, points, **counts):
         },
         'pictures': {'arms': ('exact', 'none', 'cfg_4', 'truncation', 'autoguidance_3')},
     }
-    if age < 4096:  # quick: without the control that trains as long as main
-        found['runs'].pop('few_points')
-        found['degradation']['pairs'].pop('few_points')
+
+
+def quick():
+    """One seed, fewer points and weights, one batch size (each costs compilation), short guides."""
+    counts = {'degradation': 2**9, 'guides': 2**12, 'trade_off': 2**12}
+    found = study((0,), 512, AGES[:4], 2**14, **counts) | {'batch_size': 2**12}
+    found['degradation']['weights'] = (1.0, 1.5, 2.0, 2.5)
+    found['guides']['weights'] = (1.5, 2.0, 3.0)
+    # The control that trains as long as main.
+    found['runs'].pop('few_points')
+    found['degradation']['pairs'].pop('few_points')
     return found
 
 
@@ -165,8 +174,7 @@ def get_config(arg='study'):
         counts = {'degradation': 2**11, 'guides': 2**13, 'trade_off': 2**14}
         return ConfigDict(study((0, 1, 2, 3, 4), 4096, AGES, 2**16, **counts))
     if arg == 'quick':
-        counts = {'degradation': 2**9, 'guides': 2**12, 'trade_off': 2**13}
-        return ConfigDict(study((0,), 512, AGES[:4], 2**14, **counts))
+        return ConfigDict(quick())
     if arg not in runs():
         raise ValueError(f'configs/toy.py:{arg}: known are study, quick, {", ".join(runs())}')
     return ConfigDict(runs()[arg])

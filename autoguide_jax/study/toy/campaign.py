@@ -24,7 +24,7 @@ from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 from autoguide_jax.study.clock import Clock
 from autoguide_jax.study.toy import pictures
-from autoguide_jax.study.toy.probe import FIRST_SEED, Probe
+from autoguide_jax.study.toy.probe import FIRST_SEED, Probe, name_of
 from autoguide_jax.study.toy.settings import ANALYTIC
 
 
@@ -151,10 +151,9 @@ class ToyStudy:
     def degraded(self, name, arm, seed):
         """The rows of one corrupted pair, and its error field against the network as it was."""
         s = self.settings.degradation
-        whole = dataclasses.replace(arm.main, degrade=None)
-        whole = pairs.Pair(main=self.place(whole, seed))
-        target = functools.cache(lambda: self.drawn(whole, s.points))
-        source = files.content_hash(pairs.identity(pairs.settled(whole)))
+        whole = self.place(dataclasses.replace(arm.main, degrade=None), seed)
+        target = functools.cache(lambda: self.drawn(pairs.Pair(main=whole), s.points))
+        source = name_of(whole)
         evaluator = Shift(self.settings.classes, source=source, target=target)
         for weight in s.weights:
             tags = {'phase': 'degradation', 'arm': name, 'seed': seed, 'weight': weight}

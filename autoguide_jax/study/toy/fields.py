@@ -37,18 +37,9 @@ def compare(e_m, e_0):
     }
 
 
-def errors(denoisers, target):
-    """A function (x [k, n, 2], sigma [k]) → e_m, e_0 [k, n, 2] of (main, guide) at k noise levels.
-
-    target: the denoiser that errors are counted from: D*, or main before it was corrupted.
-    """
-
-    def at(args):
-        x, sigma = args
-        aim = target(x, sigma)
-        return tuple(denoise(x, sigma) - aim for denoise in denoisers)
-
-    return lambda x, sigma: jax.lax.map(at, (x, sigma))
+def by_level(denoise):
+    """A denoiser (x [n, 2], sigma []) of one noise level → (x [k, n, 2], sigma [k]) of k levels."""
+    return lambda x, sigma: jax.lax.map(lambda level: denoise(*level), (x, sigma))
 
 
 @functools.cache

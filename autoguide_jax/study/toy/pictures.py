@@ -79,9 +79,10 @@ def close_up(study, pair):
     found['close/truth'] = truth.reshape(CLOSE, CLOSE)
     for name, call in zip(('main', 'guide'), calls):
         network = call.network
-        log = network.denoiser.log_density(network.variables, np.float32(points), p.sigma)
+        log = jax.jit(network.denoiser.log_density)
+        log = log(network.variables, np.float32(points), np.float32(p.sigma))
         found[f'close/{name}'] = np.asarray(log).reshape(CLOSE, CLOSE)
-        x0 = np.asarray(network.apply(network.variables, at, np.float32(p.sigma)))
+        x0 = np.asarray(jax.jit(network.apply)(network.variables, at, np.float32(p.sigma)))
         found[f'close/score_{name}'] = (x0 - at) / p.sigma**2
     return found
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import config, files, pairs
+from autoguide_jax import config, files, mesh, pairs
 from autoguide_jax.generation import CHURN, NOISE, bind, guided, program_key, stream
 from autoguide_jax.metrics.points import PointScores
 from autoguide_jax.study.toy import fields
@@ -20,9 +20,81 @@ class Probe:
         self.study, self.classes = study, study.settings.classes
         self.file = study.workdir / 'fields.jsonl'
         self.done = {row['key'] for row in files.read_jsonl(self.file)}
-        self.jitted, self.outcomes = {}, {}
+        self.jitted, self.kept = {}, {}
         sampler = config.resolved(study.settings.sampler)
         self.basis = [self.classes, sampler, FIELD_POINTS, list(fields.SIGMAS)]
+
+    def field(self, pair, whole, tags):
+        """A row of fields.jsonl: errors of main and guide over p(x; σ) and along main's paths.
+
+        whole: the network (NetworkRef) before its corruption, whose errors count as none; None to
+        count from the truth, which also tells main's samples that end as outliers from the rest.
+        Returns the row's key.
+        """
+        key = files.content_hash([*self.basis, pairs.identity(pairs.settled(pair)), tags])
+        if key in self.done:
+            return key
+        points = FIELD_POINTS // 8 if whole else FIELD_POINTS
+        places = points, fields.data(self.classes, points), fields.LEVELS
+        found = self.errors(pair, whole, *places)
+        row = {'key': key, **tags, 'data': fields.table(*found, fields.SIGMAS)}
+        if not whole:
+            path, out = self.outcome(pair.main)
+            levels = self.study.sampler.schedule()[:-1]
+            places = ('path', name_of(pair.main)), path[:-1], levels.astype(np.float32)
+            found = self.errors(pair, None, *places)
+            for group, chosen in (('outliers', out), ('rest', ~out)):
+                row[group] = fields.table(*found, levels, chosen)
+        files.append_jsonl(self.file, row)
+        self.done.add(key)
+        return key
+
+    def errors(self, pair, whole, where, x, levels):
+        """e_m, e_0 [k, n, 2] of main network and guide at points x [k, n, 2] of levels [k].
+
+        where names the points: what is known there of truth, main and whole is not asked again.
+        """
+        main, guide = self.study.networks.calls(pair)[0][:2]
+        at = lambda ref, call: self.keep(
+            (where, name_of(ref)), lambda: self.denoised(call, x, levels)
+        )
+        if whole:
+            target = at(whole, self.study.networks.calls(pairs.Pair(main=whole))[0][0])
+        else:
+            target = self.keep((where, 'truth'), lambda: self.truth(x, levels))
+        return at(pair.main, main) - target, self.denoised(guide, x, levels) - target
+
+    def keep(self, key, make):
+        """What make() gave for this key the first time."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+    def truth(self, x, levels):
+        """D*(x; σ), as `denoised`."""
+        run = self.compiled('truth', fields.by_level(fields.exact(self.classes)))
+        return np.asarray(run(split(x), levels))
+
+    def denoised(self, call, x, levels):
+        """D(x; σ) of a network, as an array [k, n, 2], at points x [k, n, 2] of levels [k]."""
+
+        def run(variables, x, levels):
+            return fields.by_level(bound_to([call], [variables])[0])(x, levels)
+
+        run = self.compiled(('denoised', call.architecture()), run)
+        return np.asarray(run(call.network.variables, split(x), levels))
+
+    def outcome(self, main):
+        """Paths of the main network alone, and which of its samples end as outliers."""
+
+        def follow():
+            path, scores = (
+                self.paths(pairs.Pair(main=main), FIELD_POINTS),
+                PointScores(self.classes),
+            )
+            return path, scores.log_prob(path[-1]) < scores.reference[0][1]
+
+        return self.keep(('outcome', name_of(main)), follow)
 
     def paths(self, pair, count):
         """Samples of a pair on their way, [num_steps + 1, count, 2], from the shared starts."""
@@ -36,7 +108,7 @@ class Probe:
             return self.study.sampler.trajectory(denoise, start, keys[1])
 
         run = self.compiled(('paths', program_key(calls, rules)), run)
-        seeds = np.arange(FIRST_SEED, FIRST_SEED + count, dtype=np.uint32)
+        seeds = split(np.arange(FIRST_SEED, FIRST_SEED + count, dtype=np.uint32), axis=0)
         rules = jax.tree.map(np.float32, tuple(rules))
         return np.asarray(run([c.network.variables for c in calls], rules, seeds))
 
@@ -44,51 +116,16 @@ class Probe:
         """The jitted function of this key, made once; weights are its arguments."""
         return self.jitted.setdefault(key, jax.jit(function))
 
-    def field(self, pair, whole, tags):
-        """A row of fields.jsonl: errors of main and guide over p(x; σ) and along main's paths.
 
-        whole: the Pair of the network before its corruption, whose errors count as none; None to
-        count from the truth, which also tells main's samples that end as outliers from the rest.
-        Returns the row's key.
-        """
-        key = files.content_hash([*self.basis, pairs.identity(pairs.settled(pair)), tags])
-        if key in self.done:
-            return key
-        calls = self.study.networks.calls(pair)[0][:2] + (
-            self.study.networks.calls(whole)[0] if whole else []
-        )
-        truth = fields.exact(self.classes)
+def name_of(ref):
+    """What decides the numbers of a network, hashed."""
+    return files.content_hash(pairs.identity(pairs.settled(pairs.Pair(main=ref))))
 
-        def run(variables, x, sigma):
-            bound = bound_to(calls, variables)
-            return fields.errors(bound[:2], bound[2] if whole else truth)(x, sigma)
 
-        run = self.compiled(('errors', tuple(c.architecture() for c in calls)), run)
-        variables = [c.network.variables for c in calls]
-        x = fields.data(self.classes, FIELD_POINTS // 8 if whole else FIELD_POINTS)
-        row = {
-            'key': key,
-            **tags,
-            'data': fields.table(*run(variables, x, fields.LEVELS), fields.SIGMAS),
-        }
-        if not whole:
-            path, out = self.outcome(pair.main)
-            levels = self.study.sampler.schedule()[:-1]
-            found = run(variables, path[:-1], levels.astype(np.float32))
-            for name, chosen in (('outliers', out), ('rest', ~out)):
-                row[name] = fields.table(*found, levels, chosen)
-        files.append_jsonl(self.file, row)
-        self.done.add(key)
-        return key
-
-    def outcome(self, main):
-        """Paths of the main network alone, and which of its samples end as outliers."""
-        alone = pairs.settled(pairs.Pair(main=main))
-        key = files.content_hash(pairs.identity(alone))
-        if key not in self.outcomes:
-            path, scores = self.paths(alone, FIELD_POINTS), PointScores(self.classes)
-            self.outcomes = {key: (path, scores.log_prob(path[-1]) < scores.reference[0][1])}
-        return self.outcomes[key]
+def split(array, axis=1):
+    """The array with its points, along this axis, split over the devices."""
+    devices = mesh.make(array.shape[axis], 'points')
+    return jax.device_put(array, mesh.by_sample(devices, axis))
 
 
 def bound_to(calls, variables):
