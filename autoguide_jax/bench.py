@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import config, mesh, snapshots, stop
-from autoguide_jax.generation import Call, Programs, calls_per_image
+from autoguide_jax import config, mesh, stop
+from autoguide_jax.generation import Call, Programs, calls_per_image, flops
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.mixture import mixture
 from autoguide_jax.progress import Progress
@@ -196,14 +196,6 @@ def bench_sampling(settings, networks, weight):
     return {**found, 'nfe': f'{nfe["main"]} + {sum(nfe["guides"])}'}, stacked
 
 
-def flops(network):
-    """FLOPs of one evaluation of one sample, counted by XLA before optimisation."""
-    x = jax.ShapeDtypeStruct((1, *snapshots.sample_shape(network.config)), jnp.float32)
-    sigma, labels = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
-    lowered = jax.jit(network.denoiser.apply).lower(network.variables, x, sigma, labels)
-    return float(lowered.cost_analysis()['flops'])
-
-
 def main(settings, workdir=None):
     """Measure; returns the rows of the table. Nothing is read from the cache of programs."""
     jax.config.update('jax_enable_compilation_cache', False)
@@ -225,7 +217,7 @@ def main(settings, workdir=None):
         alone, _ = bench_sampling(settings, networks[:1], 1.0)
         add(alone)
         guided, _ = bench_sampling(settings, networks, settings.weight)
-        costs = [flops(network) for network in networks]
+        costs = [flops(Call(network)) for network in networks]
         guided['time_ratio'] = round(guided['ms_per_image'] / alone['ms_per_image'], 3)
         guided['flop_ratio'] = round(sum(costs) / costs[0], 3)
         add(guided)

@@ -233,6 +233,17 @@ def calls_per_image(sampler, guidance):
     return {'main': len(sigmas), 'guides': acts}
 
 
+def flops(call):
+    """FLOPs of one evaluation of one sample by a Call, as XLA counts them before optimisation."""
+    network = call.network
+    shape = snapshots.sample_shape(network.config)
+    spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), network.variables)
+    x, label = jax.ShapeDtypeStruct((1, *shape), 'f4'), jax.ShapeDtypeStruct((1,), 'i4')
+    lowered = jax.jit(network.denoiser.apply).lower(spec, x, jax.ShapeDtypeStruct((), 'f4'), label)
+    evaluations = call.degrade.evaluations(shape) if call.degrade else 1
+    return evaluations * float(lowered.cost_analysis()['flops'])
+
+
 def latents_of(run_config):
     """The latents member that a run was trained with."""
     settings = dict(run_config['latents'])

@@ -5,10 +5,8 @@ Nothing is written but the table: images go from the sampler to the metrics in m
 
 import time
 
-import jax
-
-from autoguide_jax import config, files, mesh, pairs, snapshots, stop
-from autoguide_jax.generation import calls_per_image, program_key, sample_labels
+from autoguide_jax import config, files, mesh, pairs, stop
+from autoguide_jax.generation import calls_per_image, flops, program_key, sample_labels
 
 
 class Scorer:
@@ -25,7 +23,7 @@ class Scorer:
         rows = files.read_jsonl(self.file) if self.file.exists() else []
         self.rows = {row['key']: row for row in rows if 'key' in row}
         self.measured = {row['measurement']: row for row in rows if 'measurement' in row}
-        self.flops, self.drawn, self.used = {}, 0, {}
+        self.costs, self.drawn, self.used = {}, 0, {}
 
     def score(self, pair, first_seed, count, **tags):
         """The row of this pair on seeds first_seed … first_seed + count − 1.
@@ -65,9 +63,9 @@ class Scorer:
         values = self.evaluator.score(self.batches(calls, rules, seeds, labels))
         self.drawn += count
         per_image = calls_per_image(self.programs.sampler, rules)
-        flops = [self.flops_of(call.network) for call in calls]
-        main = per_image['main'] * flops[0]
-        guides = sum(n * f for n, f in zip(per_image['guides'], flops[1:]))
+        costs = [self.cost_of(call) for call in calls]
+        main = per_image['main'] * costs[0]
+        guides = sum(n * cost for n, cost in zip(per_image['guides'], costs[1:]))
         return {
             'setting': pairs.setting_row(pair),
             'seeds': [first_seed, count],
@@ -94,13 +92,9 @@ class Scorer:
             images = self.programs.images(calls, rules, seeds[part], labels[part])
             yield images, labels[part] if labelled else None
 
-    def flops_of(self, network):
-        """FLOPs of one evaluation of one image, as XLA counts them before optimisation."""
-        name = files.content_hash(network.config['network'])
-        if name not in self.flops:
-            x = jax.ShapeDtypeStruct((1, *snapshots.sample_shape(network.config)), 'f4')
-            spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), network.variables)
-            scalar, label = jax.ShapeDtypeStruct((), 'f4'), jax.ShapeDtypeStruct((1,), 'i4')
-            cost = jax.jit(network.denoiser.apply).lower(spec, x, scalar, label).cost_analysis()
-            self.flops[name] = float(cost['flops'])
-        return self.flops[name]
+    def cost_of(self, call):
+        """FLOPs of one evaluation of a Call, counted once for each architecture."""
+        key = call.architecture()
+        if key not in self.costs:
+            self.costs[key] = flops(call)
+        return self.costs[key]

@@ -1,5 +1,7 @@
 """Scores of points against the truth, and networks made worse on purpose."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,12 @@ import pytest
 
 from autoguide_jax.backbones.toy_mlp import ToyMLP
 from autoguide_jax.denoiser import LogDensity
+from autoguide_jax.generation import Call, flops
 from autoguide_jax.guidance.degradation import Dropout, InputNoise, Quantised, quadrature
 from autoguide_jax.metrics import points as room
 from autoguide_jax.metrics.points import PointScores, Shift
 from autoguide_jax.mixture import mixture
-from autoguide_jax.study.toy.fields import compare, errors, exact, table
+from autoguide_jax.study.toy.fields import by_level, compare, exact, table
 
 # Golden: quantiles of log p of the reference draw, and what the reference scored its samples.
 THRESHOLDS = (-3.9071373687000923, -1.857133548244884)
@@ -190,6 +193,37 @@ def test_degradations_that_do_nothing_or_nonsense_are_refused(make):
         make()
 
 
+class Counted:
+    """A network that counts how often it is asked."""
+
+    def __init__(self):
+        self.backbone, self.asked = self, 0
+
+    def clone(self, **_):
+        return self
+
+    def apply(self, variables, x, *_):
+        self.asked += 1
+        return x
+
+
+@pytest.mark.parametrize(
+    ('harm', 'count'), [(Dropout(0.1), 20), (InputNoise(0.1), 9), (Quantised(4), 1)]
+)
+def test_a_degradation_tells_how_often_it_asks_the_network(harm, count):
+    network = Counted()
+    with jax.disable_jit():
+        harm(network, {'params': {}}, jnp.zeros(3, jnp.int32))(jnp.ones((3, 2)), jnp.ones(3))
+    assert network.asked == harm.evaluations((2,)) == count
+
+
+def test_the_cost_of_a_degraded_call_is_that_of_all_its_evaluations():
+    denoiser, variables = network()
+    tree = {'network': {'channels': 2}, 'latents': {'name': 'points'}}
+    fresh = types.SimpleNamespace(denoiser=denoiser, variables=variables, config=tree)
+    assert flops(Call(fresh, degrade=Dropout(0.1))) == 20 * flops(Call(fresh)) > 0
+
+
 def test_aligned_errors_are_undone_at_r_over_r_minus_one():
     error = np.random.default_rng(0).standard_normal((100, 2))
     found = compare(error, 1.8 * error)
@@ -199,12 +233,13 @@ def test_aligned_errors_are_undone_at_r_over_r_minus_one():
     assert nothing['r'] is None and nothing['cosine'] is None and nothing['weight'] == 1
 
 
-def test_errors_of_the_exact_denoiser_are_none():
-    truth = exact('A')
-    scaled = lambda x, s: x + 1.5 * (truth(x, s) - x)
+def test_the_exact_denoiser_is_followed_level_by_level():
     x = jnp.stack([points(50, s) for s in (0.05, 0.5)])
-    e_m, e_0 = jax.jit(errors((truth, scaled), truth))(x, jnp.array([0.05, 0.5]))
-    assert np.abs(e_m).max() == 0
+    truth = jax.jit(by_level(exact('A')))(x, jnp.array([0.05, 0.5]))
+    for level, s in enumerate((0.05, 0.5)):
+        score = mixture('A').score(np.asarray(x[level]), s)
+        np.testing.assert_allclose(truth[level], x[level] + s**2 * score, rtol=0, atol=1e-5)
+    e_0 = 0.5 * (truth - x)
     found = table(e_0, 2 * e_0, [0.05, 0.5])
     assert found['sigma'] == [0.05, 0.5]
     np.testing.assert_allclose(found['r'], 2, rtol=1e-5)

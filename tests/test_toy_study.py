@@ -279,6 +279,25 @@ def test_paths_end_where_samples_are_drawn_with_churn_too(done, tmp_path):
     assert path.shape == (5, 64, 2)
 
 
+def test_error_fields_count_from_the_truth_or_from_the_network_as_it_was(done):
+    from autoguide_jax.study.toy import fields
+    from autoguide_jax.study.toy.campaign import ToyStudy
+
+    study = ToyStudy(settings(), done[0])
+    arms = study.settings.arms
+    x = fields.data('A', 64)
+    exact, clean = study.pair(arms['exact'], 3), study.pair(arms['autoguidance_2'], 3)
+    both = dataclasses.replace(clean, main=exact.main)
+    e_m, e_0 = study.probe.errors(both, None, 64, x, fields.LEVELS)
+    truth = study.probe.truth(x, fields.LEVELS)
+    np.testing.assert_allclose(e_m, 0, atol=1e-4)
+    guide = study.networks.calls(clean)[0][1].network
+    at = lambda x, sigma: guide.apply(guide.variables, x, sigma)
+    np.testing.assert_allclose(e_0[4], at(x[4], fields.LEVELS[4]) - truth[4], atol=1e-5)
+    e_m, e_0 = study.probe.errors(clean, clean.main, 64, x, fields.LEVELS)
+    assert np.abs(e_m).max() == 0 < np.abs(e_0).max()
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [

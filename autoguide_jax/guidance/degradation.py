@@ -9,7 +9,7 @@ expectations are over a fixed set of masks or offsets, the same for every sample
 that D' is a network like any other and two strengths of one kind err in the same direction.
 
 A member is a frozen dataclass called with (network, variables, labels) → denoise, where network has
-Linen's apply and clone.
+Linen's apply and clone; evaluations(shape of a sample) is how often D' asks it.
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,10 @@ class Dropout:
         if not 0 < self.rate < 1 or self.draws < 1:
             raise ValueError(f'rate ({self.rate}) must be in (0, 1) and draws ({self.draws}) ≥ 1')
 
+    def evaluations(self, shape):
+        """Evaluations of the network for one of D'."""
+        return self.draws
+
     def __call__(self, network, variables, labels):
         network = network.clone(backbone=network.backbone.clone(dropout=self.rate))
         turns = jnp.arange(self.draws) / self.draws
@@ -66,6 +70,10 @@ class InputNoise:
     def __post_init__(self):
         if self.amount <= 0:
             raise ValueError(f'amount ({self.amount}) must be > 0')
+
+    def evaluations(self, shape):
+        """Evaluations of the network for one of D', for samples [*shape]."""
+        return len(quadrature(int(np.prod(shape)))[1])
 
     def __call__(self, network, variables, labels):
         rho = 1 + self.amount
@@ -107,6 +115,10 @@ class Quantised:
     def __post_init__(self):
         if not 2 <= self.bits <= 16:
             raise ValueError(f'bits ({self.bits}) must be in 2…16')
+
+    def evaluations(self, shape):
+        """Evaluations of the network for one of D'."""
+        return 1
 
     def __call__(self, network, variables, labels):
         levels = 2 ** (self.bits - 1) - 1

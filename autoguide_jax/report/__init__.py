@@ -9,7 +9,18 @@ and samples/, needs no device, and shows what there is of an unfinished study.
 import sys
 
 from autoguide_jax import files
-from autoguide_jax.report import curves, drawing, page, scores, strips, study, style, tables, toy
+from autoguide_jax.report import (
+    curves,
+    drawing,
+    page,
+    scores,
+    sheet,
+    strips,
+    study,
+    style,
+    tables,
+    toy,
+)
 
 # name → (how to draw it, what it shows, how to read it)
 FIGURES = {
@@ -75,7 +86,7 @@ def main(workdir):
     figures = {}
     for name, (draw, alt, caption) in FIGURES.items():
         if drawn := drawing.render(draw, found):
-            figures[name] = page.Drawn(drawn, alt, caption)
+            figures[name] = sheet.Drawn(drawn, alt, caption)
     drawn = {name: figure.files for name, figure in figures.items()}
     drawn |= {name: drawing.render(draw, found, (style.LIGHT,)) for name, draw in SHEETS.items()}
     for name, kinds in drawn.items():

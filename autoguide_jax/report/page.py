@@ -1,26 +1,10 @@
 """The page: one HTML file with everything in it, which asks nothing of the network."""
 
-import base64
-import html
-import json
-from typing import NamedTuple
-
 from autoguide_jax.report import strips, style, tables, words
-from autoguide_jax.report.stats import number
+from autoguide_jax.report.sheet import data_uri, document, esc, figure, making, notice
 from autoguide_jax.report.study import missing
 
-esc = html.escape
-
-
 NOTHING = '\u00a0'
-
-
-class Drawn(NamedTuple):
-    """A figure of the page: what it shows, for those who cannot see it, and how to read it."""
-
-    files: dict[str, bytes]
-    alt: str
-    caption: str
 
 
 def build(study, figures):
@@ -37,28 +21,7 @@ def build(study, figures):
         ('How to read this', _notes(study)),
         ('How it was made', _making(study)),
     ]
-    parts = [(head, body) for head, body in parts if body]
-    links = ''.join(f'<a href="#{_slug(head)}">{head}</a>' for head, _ in parts if head)
-    parts[0] = ('', parts[0][1].replace('<!--nav-->', f'<nav>{links}</nav>'))
-    body = ''.join(
-        f'<section id="{_slug(head)}"><h2>{head}</h2>{text}</section>' if head else text
-        for head, text in parts
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<title>{esc(title)}</title><style>{style.css(study)}</style></head>\n'
-        f'<body><main>{body}</main></body></html>\n'
-    )
-
-
-def _slug(head):
-    return head.lower().replace(',', '').replace(' ', '-')
-
-
-def data_uri(png):
-    """Return a PNG as a URI that carries it."""
-    return f'data:image/png;base64,{base64.b64encode(png).decode()}'
+    return document(title, style.css(study), parts)
 
 
 def _opening(study, title):
@@ -71,18 +34,8 @@ def _opening(study, title):
     return (
         f'<header><p class="kicker">{esc(kicker)}</p><h1>{esc(title)}</h1>'
         f'<p class="note">{esc(words.question(study))}</p>'
-        f'<p class="lede">{esc(sentences)}</p><!--nav--></header>{_notice(study)}{_hero(study)}'
-    )
-
-
-def _notice(study):
-    lacking = missing(study)
-    if not lacking:
-        return ''
-    items = ''.join(f'<li>{esc(note)}</li>' for note in lacking)
-    return (
-        '<div class="notice" role="note"><strong>This study is not finished.</strong> '
-        f'Still missing:<ul>{items}</ul>The same command goes on with it.</div>'
+        f'<p class="lede">{esc(sentences)}</p><!--nav--></header>'
+        f'{notice(missing(study))}{_hero(study)}'
     )
 
 
@@ -146,25 +99,12 @@ def _scores(study):
 
 
 def _figures(figures, names):
-    return ''.join(_figure(figures[name], 'wide') for name in names if name in figures)
+    return ''.join(figure(figures[name]) for name in names if name in figures)
 
 
 def _pair(figures, names):
-    shown = ''.join(_figure(figures[name], '') for name in names if name in figures)
+    shown = ''.join(figure(figures[name], '') for name in names if name in figures)
     return f'<div class="pair">{shown}</div>' if shown else ''
-
-
-def _figure(drawn, kind):
-    light, dark = (data_uri(drawn.files[end]) for end in ('.png', '-dark.png'))
-    width = int.from_bytes(drawn.files['.png'][16:20], 'big') // 2
-    limit = f' style="max-width:{width}px"' if kind and width < 900 else ''
-    narrow = '' if limit else kind
-    return (
-        f'<figure{limit}><div class="{narrow}"><picture>'
-        f'<source media="screen and (prefers-color-scheme:dark)" srcset="{dark}">'
-        f'<img alt="{esc(drawn.alt)}" src="{light}"></picture></div>'
-        f'<figcaption>{esc(drawn.caption)}</figcaption></figure>'
-    )
 
 
 def _samples(study):
@@ -203,38 +143,7 @@ def _notes(study):
 
 
 def _making(study):
-    meta = study.meta
-    commands = [meta['command']] if meta.get('command') else []
-    commands += [c for c in meta.get('commands') or [] if c not in commands]
-    shown = f'<pre>{esc(chr(10).join(commands))}</pre>' if commands else ''
-    trees = {'study.json': meta}
+    trees = {'study.json': study.meta}
     trees |= {f'chosen: {arm}': s for arm in study.arms if (s := study.chosen(arm))}
     trees |= {f'training run: {run}': config for run, (config, _) in study.runs.items()}
-    folded = ''.join(
-        f'<details><summary>{esc(name)}</summary><pre>'
-        f'{esc(json.dumps(tree, indent=2, ensure_ascii=False))}</pre></details>'
-        for name, tree in trees.items()
-    )
-    return f'{shown}<h3>Provenance</h3>{_provenance(meta)}<h3>Settings</h3>{folded}'
-
-
-def _provenance(meta):
-    facts = {}
-    for name, value in (meta.get('provenance') or {}).items():
-        if isinstance(value, dict):
-            value = ', '.join(f'{k} {v}' for k, v in value.items())
-        facts[name.replace('_', ' ')] = value
-    for phase, seconds in (meta.get('seconds') or {}).items():
-        if number(seconds) is not None:
-            facts[f'time: {phase}'] = duration(number(seconds))
-    rows = ''.join(f'<dt>{esc(str(k))}</dt><dd>{esc(str(v))}</dd>' for k, v in facts.items())
-    return f'<dl class="facts">{rows}</dl>'
-
-
-def duration(seconds):
-    """Return seconds as '1 h 02 min', '3 min 12 s' or '4.2 s'."""
-    if seconds < 60:
-        return f'{seconds:.1f} s'
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours} h {minutes:02d} min' if hours else f'{minutes} min {rest:02d} s'
+    return making(study.meta, trees)

@@ -31,7 +31,7 @@ def quality(study):
         body += [_quality_row(study, arm, shown, stats, marked) for arm in members]
     if study.of('floor'):
         body.append(_quality_row(study, REAL, shown, stats, {}))
-    return _table(head, body)
+    return table(head, body)
 
 
 def _metric_head(study, key):
@@ -122,7 +122,7 @@ def settings(study):
         f'<th>{name}</th>' for name in (*names, 'seconds per 1000 images, drawn and scored')
     )
     body = [_settings_row(study, arm) for arm in study.arms]
-    return _table(f'<tr><th>Method</th>{heads}</tr>', body)
+    return table(f'<tr><th>Method</th>{heads}</tr>', body)
 
 
 def _settings_row(study, arm):
@@ -194,10 +194,11 @@ def search(study):
         dot = f'<span class="dot" style="background:{colour_of(study, arm)}"></span>'
         name = f'<th scope="row">{dot}{esc(study.title(arm))}</th>'
         body.append(f'<tr data-arm="{esc(arm)}">{name}{"".join(map(_cell, texts))}</tr>')
-    return _table(f'<tr><th>Method</th>{"".join(f"<th>{h}</th>" for h in heads)}</tr>', body)
+    return table(f'<tr><th>Method</th>{"".join(f"<th>{h}</th>" for h in heads)}</tr>', body)
 
 
-def _table(head, body):
+def table(head, body):
+    """A table that scrolls where the screen is narrow, of HTML rows."""
     return (
         f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>'
         '</div>'

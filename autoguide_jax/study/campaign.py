@@ -6,20 +6,18 @@ to results.jsonl and are never redone; `report` makes the page from them.
 """
 
 import dataclasses
-import shlex
-import sys
 import time
 
 import numpy as np
 
-from autoguide_jax import config, files, mesh, provenance, stop, train
+from autoguide_jax import config, files, mesh, stop, train
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 from autoguide_jax.search import minimise
-from autoguide_jax.study.clock import Clock
+from autoguide_jax.study.record import Record, mean_and_spread
 
 
 def main(settings, workdir):
@@ -51,21 +49,16 @@ def summary(study, name):
         values = [row['metrics'][metric] for row in rows]
         known = [v for v in values if v is not None]
         if known:
-            spread = f' ± {np.std(known, ddof=1):.3f}' if len(known) > 1 else ''
-            found[metric] = f'{np.mean(known):.3f}{spread}'
+            found[metric] = mean_and_spread(known, 3)
     return {**found, **{k: round(float(v), 3) for k, v in study.chosen[name].items()}}
 
 
-class Study:
+class Study(Record):
     """One study in its folder."""
 
     def __init__(self, settings, workdir):
-        self.settings, self.workdir = settings, files.path(workdir)
-        self.record = self.workdir / 'study.json'
-        self.old = files.read_json(self.record) if self.record.exists() else {}
-        self.seconds = dict(self.old.get('seconds', {}))
-        self.created = self.old.get('created') or time.strftime('%Y-%m-%d %H:%M:%S')
-        self.chosen, self.finished = {}, False
+        super().__init__(settings, workdir)
+        self.chosen = {}
 
     def train(self):
         """Train every run that is not finished."""
@@ -213,12 +206,8 @@ class Study:
         )
         return [score(i) for i in range(s.repeats)]
 
-    def clock(self, phase):
-        """Adds the time inside the with block to this phase."""
-        return Clock(self.seconds, phase)
-
-    def write(self):
-        """study.json: what the report needs besides the rows; what is not known yet stays."""
+    def describe(self):
+        """study.json: what the report needs besides the rows."""
         s = self.settings
         arms = {name: dataclasses.asdict(arm) for name, arm in s.arms.items()}
         for name, arm in arms.items():
@@ -230,12 +219,9 @@ class Study:
             for i in range(s.final.repeats)
         ]
         record = {
-            'title': s.title,
-            'commands': [f'python -m autoguide_jax {shlex.join(sys.argv[1:])}'],
-            'created': self.created,
+            **super().describe(),
             'sampler': config.to_dict(s.sampler),
             'arms': arms,
-            'order': list(arms),
             'runs': list(s.runs),
             'search': {
                 'budget': s.search.budget,
@@ -243,9 +229,6 @@ class Study:
                 'seeds': [s.search.first_seed, s.search.images],
             },
             'final': {'images': s.final.images, 'seed_blocks': final},
-            'settings': config.to_dict(s),
-            'provenance': provenance.describe(),
-            'seconds': self.seconds,
             'metrics': list(s.metrics),
         }
         if hasattr(self, 'scorer'):
@@ -253,7 +236,7 @@ class Study:
             record['compilations'] = self.old.get('compilations', 0) + self.programs.count
             if self.finished:
                 record['rows'] = list(self.scorer.used)
-        files.write_json(self.record, files.plain({**self.old, **record}))
+        return record
 
     def images_to_score(self):
         """Number of images that search, scans and final scores ask for."""

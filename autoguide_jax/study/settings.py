@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from autoguide_jax import config
 from autoguide_jax.metrics import minimised
 from autoguide_jax.search import SearchSettings
+from autoguide_jax.study.record import ordered
 from autoguide_jax.train_step import Settings as TrainSettings
 
 
@@ -114,10 +115,7 @@ class Settings:
     program = 'autoguide_jax.study.campaign:main'
 
     def __post_init__(self):
-        order = self.order or sorted(self.arms)
-        if sorted(order) != sorted(self.arms):
-            raise ValueError(f'order ({order}) must name every arm once: {sorted(self.arms)}')
-        object.__setattr__(self, 'arms', {name: self.arms[name] for name in order})
+        object.__setattr__(self, 'arms', ordered(self.arms, self.order))
         for name, arm in self.arms.items():
             for role in ('main', 'guide', 'uncond'):
                 run = getattr(arm, role)

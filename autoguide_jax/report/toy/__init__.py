@@ -8,7 +8,7 @@ import sys
 
 from autoguide_jax import files
 from autoguide_jax.report import style
-from autoguide_jax.report.page import Drawn
+from autoguide_jax.report.sheet import Drawn
 from autoguide_jax.report.toy import (
     closeup,
     clouds,

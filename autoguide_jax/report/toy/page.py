@@ -1,14 +1,9 @@
 """The page of the 2-D example: one HTML file with everything in it."""
 
-import base64
-import json
-
 from autoguide_jax.report import style
-from autoguide_jax.report.page import data_uri, duration
-from autoguide_jax.report.stats import number
+from autoguide_jax.report.sheet import data_uri, document, esc, figure, making, notice
 from autoguide_jax.report.toy import reference, tables, words
 from autoguide_jax.report.toy.read import missing
-from autoguide_jax.report.toy.tables import esc
 
 RULES = """
 tr.ref td,tr.ref th{color:var(--muted);font-size:.78rem;font-weight:400;padding-top:0}
@@ -31,23 +26,7 @@ def build(study, figures, moving):
         ('How to read this', _notes()),
         ('How it was made', _making(study)),
     ]
-    parts = [(head, body) for head, body in parts if body]
-    links = ''.join(f'<a href="#{_slug(head)}">{head}</a>' for head, _ in parts if head)
-    parts[0] = ('', parts[0][1].replace('<!--nav-->', f'<nav>{links}</nav>'))
-    body = ''.join(
-        f'<section id="{_slug(head)}"><h2>{head}</h2>{text}</section>' if head else text
-        for head, text in parts
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<title>{esc(title)}</title><style>{_css(study)}</style></head>\n'
-        f'<body><main>{body}</main></body></html>\n'
-    )
-
-
-def _slug(head):
-    return head.lower().replace(' ', '-')
+    return document(title, _css(study), parts)
 
 
 def _css(study):
@@ -69,18 +48,7 @@ def _opening(study, title, figures):
         f'<header><p class="kicker">{esc(kicker)}</p><h1>{esc(title)}</h1>'
         f'<p class="note">{esc(words.QUESTION)}</p>'
         f'<p class="lede">{esc(" ".join(words.answer(study)))}</p>{reasons}<!--nav--></header>'
-        f'{_notice(study)}{_figure(figures, "clouds")}'
-    )
-
-
-def _notice(study):
-    lacking = missing(study)
-    if not lacking:
-        return ''
-    items = ''.join(f'<li>{esc(note)}</li>' for note in lacking)
-    return (
-        '<div class="notice" role="note"><strong>This study is not finished.</strong> '
-        f'Still missing:<ul>{items}</ul>The same command goes on with it.</div>'
+        f'{notice(missing(study))}{_figure(figures, "clouds")}'
     )
 
 
@@ -99,16 +67,7 @@ def _scores(study):
 
 
 def _figure(figures, name):
-    if name not in figures:
-        return ''
-    drawn = figures[name]
-    light, dark = (data_uri(drawn.files[end]) for end in ('.png', '-dark.png'))
-    return (
-        '<figure><div class="wide"><picture>'
-        f'<source media="screen and (prefers-color-scheme:dark)" srcset="{dark}">'
-        f'<img alt="{esc(drawn.alt)}" src="{light}"></picture></div>'
-        f'<figcaption>{esc(drawn.caption)}</figcaption></figure>'
-    )
+    return figure(figures[name]) if name in figures else ''
 
 
 def _moving(figures, moving):
@@ -117,8 +76,7 @@ def _moving(figures, moving):
         return ''
     strip = figures['trajectories_strip']
     still = {end: data_uri(strip.files[end]) for end in ('.png', '-dark.png')}
-    gif = {name: 'data:image/gif;base64,' + base64.b64encode(moving[name]).decode()
-           for name in ('gif', 'gif-dark')}  # fmt: skip
+    gif = {name: data_uri(moving[name], 'gif') for name in ('gif', 'gif-dark')}
     dark, calm = '(prefers-color-scheme:dark)', '(prefers-reduced-motion:reduce)'
     return (
         '<figure class="moving"><picture>'
@@ -180,22 +138,5 @@ def _notes():
 
 
 def _making(study):
-    meta = study.meta
-    commands = meta.get('commands') or []
-    shown = f'<pre>{esc(chr(10).join(commands))}</pre>' if commands else ''
-    facts = {}
-    for name, value in (meta.get('provenance') or {}).items():
-        if isinstance(value, dict):
-            value = ', '.join(f'{k} {v}' for k, v in value.items())
-        facts[name.replace('_', ' ')] = value
-    seconds = {k: number(v) for k, v in (meta.get('seconds') or {}).items()}
-    facts |= {f'time: {phase}': duration(s) for phase, s in seconds.items() if s is not None}
-    rows = ''.join(f'<dt>{esc(str(k))}</dt><dd>{esc(str(v))}</dd>' for k, v in facts.items())
-    trees = {'settings': study.settings}
-    trees['study.json'] = {k: v for k, v in meta.items() if k not in ('settings', 'rows')}
-    folded = ''.join(
-        f'<details><summary>{esc(name)}</summary><pre>'
-        f'{esc(json.dumps(tree, indent=2, ensure_ascii=False))}</pre></details>'
-        for name, tree in trees.items()
-    )
-    return f'{shown}<h3>Provenance</h3><dl class="facts">{rows}</dl><h3>Settings</h3>{folded}'
+    record = {k: v for k, v in study.meta.items() if k not in ('settings', 'rows')}
+    return making(study.meta, {'settings': study.settings, 'study.json': record})

@@ -1,16 +1,14 @@
 """The tables of the page: arms, corrupted pairs, controls, guides; and rows for a terminal."""
 
-import html
 from typing import NamedTuple
 
 from autoguide_jax.report import style
 from autoguide_jax.report.drawing import plain_number
+from autoguide_jax.report.tables import DASH, esc, table
 from autoguide_jax.report.toy import findings, reference
 from autoguide_jax.report.toy.drawing import colours
 from autoguide_jax.report.words import mean_and_sd, text_of
 
-esc = html.escape
-DASH = '<td>–</td>'
 # In a terminal there is no room for all.
 WITH_SPREAD = ('outliers_1', 'coverage', 'kl')
 
@@ -88,7 +86,7 @@ def arms(study):
             body.append(
                 f'<tr class="ref" data-arm="reference {esc(arm)}"><th>reference</th>{cells}</tr>'
             )
-    return _table(f'<tr><th>Arm</th>{heads}</tr>', body)
+    return table(f'<tr><th>Arm</th>{heads}</tr>', body)
 
 
 def css_colours(study):
@@ -180,14 +178,7 @@ def _row(name, title, *cells):
 
 def _plain(first, heads, body):
     cells = ''.join(f'<th>{esc(head)}</th>' for head in heads)
-    return _table(f'<tr><th>{esc(first)}</th>{cells}</tr>', body)
-
-
-def _table(head, body):
-    return (
-        f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>'
-        '</div>'
-    )
+    return table(f'<tr><th>{esc(first)}</th>{cells}</tr>', body)
 
 
 def rows(study):

@@ -8,21 +8,18 @@ the figures. Scores go to results.jsonl, error fields to fields.jsonl; neither i
 
 import dataclasses
 import functools
-import shlex
-import sys
-import time
 
 import jax
 import numpy as np
 
-from autoguide_jax import config, files, mesh, pairs, provenance, snapshots, stop, train
+from autoguide_jax import config, files, mesh, pairs, snapshots, stop, train
 from autoguide_jax.generation import Programs
 from autoguide_jax.metrics.points import PointScores, Shift
 from autoguide_jax.mixture import mixture
 from autoguide_jax.pairs import Networks
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
-from autoguide_jax.study.clock import Clock
+from autoguide_jax.study.record import Record, mean_and_spread
 from autoguide_jax.study.toy import pictures
 from autoguide_jax.study.toy.probe import FIRST_SEED, Probe, name_of
 from autoguide_jax.study.toy.settings import ANALYTIC
@@ -51,16 +48,12 @@ def main(settings, workdir):
     return [study.summary(name) for name in settings.arms]
 
 
-class ToyStudy:
+class ToyStudy(Record):
     """One study of the 2-D example in its folder."""
 
     def __init__(self, settings, workdir):
-        self.settings, self.workdir = settings, files.path(workdir)
-        self.record = self.workdir / 'study.json'
-        self.old = files.read_json(self.record) if self.record.exists() else {}
-        self.seconds = dict(self.old.get('seconds', {}))
-        self.created = self.old.get('created') or time.strftime('%Y-%m-%d %H:%M:%S')
-        self.finished, self.known, self.used = False, {}, []
+        super().__init__(settings, workdir)
+        self.known, self.used = {}, []
         self.probe = Probe(self)
         self.sampler = config.build(settings.sampler)
         source, top = mixture(settings.classes), self.sampler.sigma_max
@@ -68,10 +61,6 @@ class ToyStudy:
         self.start = lambda keys, shape: at_top(keys)
         self.networks = Networks()
         self.programs = {}
-
-    def clock(self, phase):
-        """Adds the time inside the with block to this phase."""
-        return Clock(self.seconds, phase)
 
     def train(self):
         """Train every run that is not finished; write those that need no training."""
@@ -219,26 +208,12 @@ class ToyStudy:
         rows = [r['metrics'] for r in rows if r['phase'] == 'arms' and r['arm'] == name]
         found = {'arm': self.settings.arms[name].title or name}
         for metric in rows[0]:
-            values = [row[metric] for row in rows]
-            spread = f' ± {np.std(values, ddof=1):.4f}' if len(values) > 1 else ''
-            found[metric] = f'{np.mean(values):.4f}{spread}'
+            found[metric] = mean_and_spread([row[metric] for row in rows], 4)
         return found
 
-    def write(self):
-        """study.json: what the report needs besides the rows; what is not known yet stays."""
+    def describe(self):
+        """study.json: what the report needs besides the rows."""
         s = self.settings
         arms = {n: {'title': a.title or n, 'description': a.description} for n, a in s.arms.items()}
-        record = {
-            'kind': s.kind,
-            'title': s.title,
-            'commands': [f'python -m autoguide_jax {shlex.join(sys.argv[1:])}'],
-            'created': self.created,
-            'arms': arms,
-            'order': list(arms),
-            'seeds': list(s.seeds),
-            'settings': config.to_dict(s),
-            'provenance': provenance.describe(),
-            'seconds': self.seconds,
-            **({'rows': self.used} if self.finished else {}),
-        }
-        files.write_json(self.record, files.plain({**self.old, **record}))
+        rows = {'rows': self.used} if self.finished else {}
+        return {**super().describe(), 'kind': s.kind, 'arms': arms, 'seeds': list(s.seeds), **rows}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from autoguide_jax import config
 from autoguide_jax.mixture import mixture
 from autoguide_jax.pairs import GuidanceSettings, Pair
+from autoguide_jax.study.record import ordered
 from autoguide_jax.train_step import Settings as TrainSettings
 
 ANALYTIC = ('exact', 'flat')  # networks without weights: the true score, and score 0
@@ -162,10 +163,7 @@ class Settings:
                 f'seeds ({self.seeds}) must name at least one training seed, each once'
             )
         mixture(self.classes)
-        order = self.order or sorted(self.arms)
-        if sorted(order) != sorted(self.arms):
-            raise ValueError(f'order ({order}) must name every arm once: {sorted(self.arms)}')
-        object.__setattr__(self, 'arms', {name: self.arms[name] for name in order})
+        object.__setattr__(self, 'arms', ordered(self.arms, self.order))
         for where, arm in self.all_arms():
             for role in ('main', 'guide', 'uncond'):
                 self.check_ref(f'{where}.{role}', getattr(arm, role), role == 'main')

@@ -1,0 +1,62 @@
+"""What every study keeps: its folder, study.json, and where the time goes."""
+
+import contextlib
+import shlex
+import sys
+import time
+
+import numpy as np
+
+from autoguide_jax import config, files, provenance
+
+
+class Record:
+    """A study in its folder WORKDIR. A subclass adds to `describe` what its report needs."""
+
+    def __init__(self, settings, workdir):
+        self.settings, self.workdir = settings, files.path(workdir)
+        self.record = self.workdir / 'study.json'
+        self.old = files.read_json(self.record) if self.record.exists() else {}
+        self.seconds = dict(self.old.get('seconds', {}))
+        self.created = self.old.get('created') or time.strftime('%Y-%m-%d %H:%M:%S')
+        self.finished = False
+
+    @contextlib.contextmanager
+    def clock(self, phase):
+        """Adds the time inside the with block to this phase."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            passed = time.monotonic() - start
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + passed
+
+    def describe(self):
+        """The fields of study.json."""
+        return {
+            'title': self.settings.title,
+            'commands': [f'python -m autoguide_jax {shlex.join(sys.argv[1:])}'],
+            'created': self.created,
+            'order': list(self.settings.arms),
+            'settings': config.to_dict(self.settings),
+            'provenance': provenance.describe(),
+            'seconds': self.seconds,
+        }
+
+    def write(self):
+        """study.json: what is known; what is not known yet stays as it was."""
+        files.write_json(self.record, files.plain({**self.old, **self.describe()}))
+
+
+def mean_and_spread(values, places):
+    """'mean ± standard deviation' of repeats (n − 1 below the line), as text."""
+    spread = f' ± {np.std(values, ddof=1):.{places}f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.{places}f}{spread}'
+
+
+def ordered(arms, order):
+    """The arms (name → settings) in this order, or alphabetically. Errors: ValueError."""
+    order = order or sorted(arms)
+    if sorted(order) != sorted(arms):
+        raise ValueError(f'order ({order}) must name every arm once: {sorted(arms)}')
+    return {name: arms[name] for name in order}
