@@ -172,9 +172,11 @@ def matrix_score(source):
     def score(x, sigma):
         covariance = parts['Sigma'] + jnp.square(sigma)[:, None, None, None] * jnp.eye(2)
         away = parts['mu'] - x[:, None]
-        pull = jnp.linalg.solve(covariance, away[..., None])[..., 0]
-        log = jnp.log(parts['phi']) - 0.5 * jnp.sum(away * pull, -1)
-        log = log - 0.5 * jnp.log(jnp.linalg.det(covariance))
+        (a, b), (c, d) = (covariance[..., i, :].transpose(2, 0, 1) for i in (0, 1))
+        det = a * d - b * c
+        inverse = jnp.stack([jnp.stack([d, -b], -1), jnp.stack([-c, a], -1)], -2)
+        pull = jnp.einsum('nkij,nkj->nki', inverse / det[..., None, None], away)
+        log = jnp.log(parts['phi']) - 0.5 * (jnp.sum(away * pull, -1) + jnp.log(det))
         return jnp.einsum('nk,nki->ni', jax.nn.softmax(log), pull)
 
     return score

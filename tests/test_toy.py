@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from autoguide_jax import config, data, ema
+from autoguide_jax import bench, config, data, ema
 from autoguide_jax.backbones.analytic import Exact, Flat
 from autoguide_jax.backbones.toy_mlp import ToyMLP
 from autoguide_jax.data.order import ENDLESS, STRETCH, indices
@@ -16,9 +16,8 @@ from autoguide_jax.denoiser import LogDensity
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.loss import ScoreMatching
 from autoguide_jax.mixture import mixture
-from autoguide_jax.optim import Adam
 from autoguide_jax.samplers import Heun
-from autoguide_jax.train_step import Settings, resolve
+from autoguide_jax.train_step import Settings, make_step, resolve
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 LAYERS = ['in', *(f'hidden_{i}' for i in range(4))]
@@ -76,35 +75,40 @@ def test_the_denoiser_is_the_gradient_of_its_log_density():
     np.testing.assert_allclose(denoiser.apply(variables, x, sigma), x + sigma**2 * score, atol=1e-5)
 
 
+class Recorded:
+    """The loss at given noisy points: a batch [n, 3] holds x and sigma."""
+
+    def __call__(self, denoise, batch, keys):
+        x, sigma = batch[:, :2], batch[:, 2]
+        each = ScoreMatching(score=mixture('A').score).at(denoise, x, sigma)
+        return each, each, sigma
+
+
 def test_three_training_steps_are_the_golden_ones():
     arrays = golden('toy_train_steps_f64')
-    denoiser = LogDensity(ToyMLP(width=32))
+    tree = {'train': {'batch_size': 256}, 'ema': {'stds': [0.01]}, 'latents': {'name': 'points'}}
+    tree['optim'] = {'lr': 0.01, 'ref_batches': 512.0, 'rampup_nimg': 0}
+    settings = config.parse(Settings, tree)
+    points = config.build(settings.latents)
+    step = jax.jit(make_step(settings, LogDensity(ToyMLP(width=32)), Recorded(), points))
     params = params_of(arrays, 'init/')
-    settings = Adam(lr=0.01, ref_batches=512.0, rampup_nimg=0)
-    adam = settings.build(256)
-    state, average = adam.init(params), ema.init(params, 1)
+    opt = settings.optim.build(256).init(params)
+    state = {'params': params, 'buffers': {}, 'opt': opt, 'ema': ema.init(params, 1)}
+    state['step'] = jnp.int32(0)
+    moment = jax.tree.map(jnp.zeros_like, params)
     for k in range(3):
         prefix = f'step{k}/'
-        params = denoiser.normalize_weights(params)
-        x, sigma = arrays[f'{prefix}x'], arrays[f'{prefix}sigma']
-        loss = ScoreMatching(score=mixture('A').score)
-
-        def total(params, x=x, sigma=sigma, loss=loss):
-            denoise = lambda x, s: denoiser.apply_with_logvar({'params': params}, x, s)
-            each = loss.at(denoise, jnp.asarray(x), jnp.asarray(sigma))
-            return jnp.mean(each), each
-
-        grads, each = jax.grad(total, has_aux=True)(params)
-        close(each, arrays[f'{prefix}loss'], 2e-5)
-        jax.tree.map(
-            lambda a, b: close(a, np.asarray(b), 5e-5), grads, params_of(arrays, f'{prefix}grad/')
-        )
-        updates, state = adam.update(grads, state)
-        params = optax.apply_updates(params, updates)
-        average = ema.update(average, params, ema.rates(k, (0.01,)))
+        batch = np.column_stack([arrays[f'{prefix}x'], arrays[f'{prefix}sigma']])
+        none = np.full(len(batch), -1, np.int32)
+        state, metrics = step(state, batch.astype(np.float32), none, np.uint32(0))
+        close(metrics['loss'], np.mean(arrays[f'{prefix}loss']), 2e-5)
+        grads = params_of(arrays, f'{prefix}grad/')
+        moment = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * np.asarray(g), moment, grads)
+        ours = optax.tree.get(state['opt'], 'mu')
+        jax.tree.map(lambda a, b: close(a, np.asarray(b), 5e-5), ours, moment)
         for ours, theirs in (
-            (params, params_of(arrays, f'{prefix}weights_after_adam/')),
-            (jax.tree.map(lambda a: a[0], average), params_of(arrays, f'{prefix}ema/')),
+            (state['params'], params_of(arrays, f'{prefix}weights_after_adam/')),
+            (jax.tree.map(lambda a: a[0], state['ema']), params_of(arrays, f'{prefix}ema/')),
         ):
             # Adam's first steps are the sign of the gradient: one near 0 may round to the other.
             off = [np.abs(a - b) > 2e-5 for a, b in zip(*map(jax.tree.leaves, (ours, theirs)))]
@@ -205,3 +209,10 @@ def test_score_matching_needs_a_data_set_that_knows_its_score():
     )
     with pytest.raises(ValueError, match='needs a data set that knows its score.*data.name=toy'):
         resolve(settings, data.open_dataset('digits'))
+
+
+def test_the_score_that_bench_compares_with_is_the_same_score():
+    x = mixture('A').sample(jax.random.key(0), 256, 0.1)
+    sigma = jnp.full(256, 0.1)
+    found = bench.matrix_score(mixture('A'))(x, sigma)
+    np.testing.assert_allclose(found, mixture('A').score(x, sigma), rtol=1e-4, atol=1e-4)
