@@ -219,7 +219,7 @@ def main(settings, workdir=None):
         alone, _ = bench_sampling(settings, networks[:1], 1.0)
         add(alone)
         guided, _ = bench_sampling(settings, networks, settings.weight)
-        costs = [flops(Call(network)) for network in networks]
+        costs = [flops(network) for network in networks]
         guided['time_ratio'] = round(guided['ms_per_image'] / alone['ms_per_image'], 3)
         guided['flop_ratio'] = round(sum(costs) / costs[0], 3)
         add(guided)

@@ -93,6 +93,7 @@ class Programs:
         self.devices = mesh.make(batch_size, 'sample.batch_size')
         self.batch_size = batch_size
         self.compiled, self.seconds, self.stacked, self.placed = {}, 0.0, {}, {}
+        self.flops = {}
 
     @property
     def count(self):
@@ -112,6 +113,20 @@ class Programs:
         rules = jax.tree.map(np.float32, tuple(guidance))
         args = (tuple(self.on_device(c.network) for c in calls), rules, *batch)
         return np.asarray(self.program(calls, args)(*args))[:n]
+
+    def all_images(self, calls, guidance, seeds, labels):
+        """The same for any number of seeds, batch after batch."""
+        parts = [slice(i, i + self.batch_size) for i in range(0, len(seeds), self.batch_size)]
+        return np.concatenate([self.images(calls, guidance, seeds[p], labels[p]) for p in parts])
+
+    def cost(self, call):
+        """FLOPs of one sample in one evaluation of a Call, with all that a degradation asks."""
+        network = call.network
+        key = call.architecture()[0]
+        if key not in self.flops:
+            self.flops[key] = flops(network)
+        shape = snapshots.sample_shape(network.config)
+        return self.flops[key] * (call.degrade.evaluations(shape) if call.degrade else 1)
 
     def on_device(self, network):
         """The network's variables, replicated; the last few stay, for the batches to come."""
@@ -223,8 +238,9 @@ def timed(program, args):
 
 
 def calls_per_image(sampler, guidance):
-    """Network evaluations per image: {'main': n, 'guides': [n, …]}, exact.
+    """Evaluations of D_m and of each D_i per image: {'main': n, 'guides': [n, …]}, exact.
 
+    A degraded network counts as one, however often it asks the network that it harms.
     A rule that cannot tell where it acts (no `excess`) counts as acting everywhere.
     """
     sigmas = sampler.sigmas().astype(np.float32)
@@ -233,15 +249,13 @@ def calls_per_image(sampler, guidance):
     return {'main': len(sigmas), 'guides': acts}
 
 
-def flops(call):
-    """FLOPs of one evaluation of one sample by a Call, as XLA counts them before optimisation."""
-    network = call.network
+def flops(network):
+    """FLOPs of one evaluation of one sample, as XLA counts them before optimisation."""
     shape = snapshots.sample_shape(network.config)
     spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), network.variables)
     x, label = jax.ShapeDtypeStruct((1, *shape), 'f4'), jax.ShapeDtypeStruct((1,), 'i4')
     lowered = jax.jit(network.denoiser.apply).lower(spec, x, jax.ShapeDtypeStruct((), 'f4'), label)
-    evaluations = call.degrade.evaluations(shape) if call.degrade else 1
-    return evaluations * float(lowered.cost_analysis()['flops'])
+    return float(lowered.cost_analysis()['flops'])
 
 
 def latents_of(run_config):

@@ -19,10 +19,20 @@ def make(batch_size, name='train.batch_size'):
     """
     devices = jax.devices()
     if devices[0].platform == 'cpu' and jax.process_count() == 1:
-        count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
-        devices = devices[:count]
+        return dividing(batch_size)
     if batch_size % len(devices):
         raise ValueError(f'{name} ({batch_size}) must be a multiple of {len(devices)} devices')
+    return over(devices)
+
+
+def dividing(count):
+    """One-axis mesh over the largest number of this process's devices that divides count."""
+    devices = jax.local_devices()
+    return over(devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)])
+
+
+def over(devices):
+    """One-axis mesh over these devices."""
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 

@@ -6,7 +6,7 @@ Nothing is written but the table: images go from the sampler to the metrics in m
 import time
 
 from autoguide_jax import config, files, mesh, pairs, stop
-from autoguide_jax.generation import calls_per_image, flops, program_key, sample_labels
+from autoguide_jax.generation import calls_per_image, program_key, sample_labels
 
 
 class Scorer:
@@ -23,7 +23,7 @@ class Scorer:
         rows = files.read_jsonl(self.file) if self.file.exists() else []
         self.rows = {row['key']: row for row in rows if 'key' in row}
         self.measured = {row['measurement']: row for row in rows if 'measurement' in row}
-        self.costs, self.drawn, self.used = {}, 0, {}
+        self.drawn, self.used = 0, {}
 
     def score(self, pair, first_seed, count, **tags):
         """The row of this pair on seeds first_seed … first_seed + count − 1.
@@ -59,11 +59,11 @@ class Scorer:
         num_classes = calls[0].network.config['network'].get('label_dim', 0)
         labels = sample_labels(seeds, num_classes, self.classes)
         self.compile(calls, rules, seeds, labels)
+        costs = [self.programs.cost(call) for call in calls]
         start = time.monotonic()
         values = self.evaluator.score(self.batches(calls, rules, seeds, labels))
         self.drawn += count
         per_image = calls_per_image(self.programs.sampler, rules)
-        costs = [self.cost_of(call) for call in calls]
         main = per_image['main'] * costs[0]
         guides = sum(n * cost for n, cost in zip(per_image['guides'], costs[1:]))
         return {
@@ -91,10 +91,3 @@ class Scorer:
             part = slice(i, i + size)
             images = self.programs.images(calls, rules, seeds[part], labels[part])
             yield images, labels[part] if labelled else None
-
-    def cost_of(self, call):
-        """FLOPs of one evaluation of a Call, counted once for each architecture."""
-        key = call.architecture()
-        if key not in self.costs:
-            self.costs[key] = flops(call)
-        return self.costs[key]

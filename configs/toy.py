@@ -158,7 +158,7 @@ def study(seeds, age, ages, points, **counts):
 
 
 def quick():
-    """One seed, fewer points and weights, one batch size (each costs compilation), short guides."""
+    """One seed, fewer points and weights, few batch sizes (each is compiled), short guides."""
     counts = {'degradation': 2**9, 'guides': 2**12, 'trade_off': 2**12}
     found = study((0,), 512, AGES[:4], 2**14, **counts) | {'batch_size': 2**12}
     found['degradation']['weights'] = (1.0, 1.5, 2.0, 2.5)

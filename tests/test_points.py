@@ -9,11 +9,13 @@ import pytest
 
 from autoguide_jax.backbones.toy_mlp import ToyMLP
 from autoguide_jax.denoiser import LogDensity
-from autoguide_jax.generation import Call, flops
+from autoguide_jax.generation import Call, Programs
+from autoguide_jax.guidance import degradations
 from autoguide_jax.guidance.degradation import Dropout, InputNoise, Quantised, quadrature
 from autoguide_jax.metrics import points as room
 from autoguide_jax.metrics.points import PointScores, Shift
 from autoguide_jax.mixture import mixture
+from autoguide_jax.samplers import Heun
 from autoguide_jax.study.toy.fields import by_level, compare, exact, table
 
 # Golden: quantiles of log p of the reference draw, and what the reference scored its samples.
@@ -217,11 +219,17 @@ def test_a_degradation_tells_how_often_it_asks_the_network(harm, count):
     assert network.asked == harm.evaluations((2,)) == count
 
 
+def test_every_degradation_tells_how_often_it_asks():
+    assert all(hasattr(degradations.get(name), 'evaluations') for name in degradations.names())
+
+
 def test_the_cost_of_a_degraded_call_is_that_of_all_its_evaluations():
     denoiser, variables = network()
-    tree = {'network': {'channels': 2}, 'latents': {'name': 'points'}}
+    tree = {'network': {'channels': 2}, 'latents': {'name': 'points'}, 'denoiser': {}}
     fresh = types.SimpleNamespace(denoiser=denoiser, variables=variables, config=tree)
-    assert flops(Call(fresh, degrade=Dropout(0.1))) == 20 * flops(Call(fresh)) > 0
+    programs = Programs(Heun(num_steps=2), 2)
+    whole = programs.cost(Call(fresh))
+    assert programs.cost(Call(fresh, degrade=Dropout(0.1))) == 20 * whole > 0
 
 
 def test_aligned_errors_are_undone_at_r_over_r_minus_one():

@@ -84,6 +84,14 @@ class Recorded:
         return each, each, sigma
 
 
+def each_of(params, batch):
+    """The loss of every sample of a batch as Recorded has it, before a step."""
+    denoiser = LogDensity(ToyMLP(width=32))
+    params = denoiser.normalize_weights(params)
+    denoise = lambda x, s: denoiser.apply_with_logvar({'params': params}, x, s)
+    return Recorded()(denoise, jnp.asarray(batch, jnp.float32), None)[0]
+
+
 def test_three_training_steps_are_the_golden_ones():
     arrays = golden('toy_train_steps_f64')
     tree = {'train': {'batch_size': 256}, 'ema': {'stds': [0.01]}, 'latents': {'name': 'points'}}
@@ -102,6 +110,8 @@ def test_three_training_steps_are_the_golden_ones():
         none = np.full(len(batch), -1, np.int32)
         state, metrics = step(state, batch.astype(np.float32), none, np.uint32(0))
         close(metrics['loss'], np.mean(arrays[f'{prefix}loss']), 2e-5)
+        if k == 0:
+            close(each_of(params, batch), arrays['step0/loss'], 2e-5)
         grads = params_of(arrays, f'{prefix}grad/')
         moment = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * np.asarray(g), moment, grads)
         ours = optax.tree.get(state['opt'], 'mu')

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from autoguide_jax import config, files, snapshots, stop, study, train
+from autoguide_jax import config, files, pairs, snapshots, stop, study, train
 from autoguide_jax.__main__ import settings_class
+from autoguide_jax.study.record import Record
 from autoguide_jax.study.toy.settings import Settings
 from autoguide_jax.train_step import Settings as TrainSettings
 from autoguide_jax.verbs import VERBS
@@ -294,8 +295,33 @@ def test_error_fields_count_from_the_truth_or_from_the_network_as_it_was(done):
     guide = study.networks.calls(clean)[0][1].network
     at = lambda x, sigma: guide.apply(guide.variables, x, sigma)
     np.testing.assert_allclose(e_0[4], at(x[4], fields.LEVELS[4]) - truth[4], atol=1e-5)
-    e_m, e_0 = study.probe.errors(clean, clean.main, 64, x, fields.LEVELS)
-    assert np.abs(e_m).max() == 0 < np.abs(e_0).max()
+    harmed = study.pair(study.settings.degradation.pairs['noise'], 3, weight=2.0)
+    whole = dataclasses.replace(harmed.main, degrade=None)
+    e_m, e_0 = study.probe.errors(harmed, whole, 64, x, fields.LEVELS)
+    before = study.networks.calls(pairs.Pair(main=whole))[0][0].network
+    none = np.full(64, -1, np.int32)
+    for e, call in zip((e_m, e_0), study.networks.calls(harmed)[0]):
+        worse = call.degrade(before.denoiser, before.variables, none)
+        error = worse(x[4], fields.LEVELS[4]) - before.apply(
+            before.variables, x[4], fields.LEVELS[4]
+        )
+        np.testing.assert_allclose(e[4], error, atol=1e-5)
+    assert np.abs(e_m).max() > 1e-3
+
+
+def test_what_is_kept_of_the_truth_belongs_to_its_points(done):
+    from autoguide_jax.study.toy import fields
+    from autoguide_jax.study.toy.campaign import ToyStudy
+
+    study = ToyStudy(settings(), done[0])
+    pair = study.pair(study.settings.arms['autoguidance_2'], 3)
+    x = fields.data('A', 64)
+    twice = [
+        study.probe.errors(pair, None, name, x + i, fields.LEVELS) for i, name in enumerate('ab')
+    ]
+    fresh = ToyStudy(settings(), done[0]).probe.errors(pair, None, 'b', x + 1, fields.LEVELS)
+    np.testing.assert_array_equal(twice[1], fresh)
+    assert np.abs(np.subtract(*twice)).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -312,3 +338,10 @@ def test_error_fields_count_from_the_truth_or_from_the_network_as_it_was(done):
 def test_what_later_parts_could_not_use_is_refused_first(changes, message):
     with pytest.raises(ValueError, match=message):
         settings(**changes)
+
+
+def test_rows_of_a_finished_study_do_not_stand_for_one_with_other_settings(tmp_path):
+    first = Record(settings(), tmp_path)
+    files.write_json(first.file, {**first.describe(), 'rows': ['a']})
+    assert Record(settings(), tmp_path).old['rows'] == ['a']
+    assert 'rows' not in Record(settings(points=128), tmp_path).old

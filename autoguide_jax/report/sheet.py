@@ -63,9 +63,9 @@ def figure(drawn, kind='wide'):
     light, dark = (data_uri(drawn.files[end]) for end in ('.png', '-dark.png'))
     width = int.from_bytes(drawn.files['.png'][16:20], 'big') // 2
     limit = f' style="max-width:{width}px"' if kind and width < 900 else ''
-    narrow = '' if limit else kind
+    room = '' if limit else kind
     return (
-        f'<figure{limit}><div class="{narrow}"><picture>'
+        f'<figure{limit}><div class="{room}"><picture>'
         f'<source media="screen and (prefers-color-scheme:dark)" srcset="{dark}">'
         f'<img alt="{esc(drawn.alt)}" src="{light}"></picture></div>'
         f'<figcaption>{esc(drawn.caption)}</figcaption></figure>'

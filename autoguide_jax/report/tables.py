@@ -1,15 +1,14 @@
 """The tables of the page: quality and variation, settings and cost, search."""
 
-import html
 import math
 
 from autoguide_jax.report.curves import traces
 from autoguide_jax.report.drawing import plain_number
+from autoguide_jax.report.sheet import esc
 from autoguide_jax.report.stats import METRICS, marks
 from autoguide_jax.report.study import REAL, std_of
 from autoguide_jax.report.words import mean_and_sd, plus_minus, text_of, times
 
-esc = html.escape
 DASH = '<td>–</td>'
 
 

@@ -162,10 +162,8 @@ class Study(Record):
                 classes = calls[0].network.config['network'].get('label_dim', 0)
                 seeds = np.arange(first, first + count)
                 labels = sample_labels(seeds, classes, self.settings.classes)
-                size = self.settings.batch_size
-                parts = [slice(i, i + size) for i in range(0, count, size)]
-                images = [self.programs.images(calls, rules, seeds[p], labels[p]) for p in parts]
-                arrays = {'images': np.concatenate(images), 'labels': labels, 'seeds': seeds}
+                images = self.programs.all_images(calls, rules, seeds, labels)
+                arrays = {'images': images, 'labels': labels, 'seeds': seeds}
                 files.save_npz(target, {**arrays, 'final_rows': np.array(mark)})
 
     def floor(self):

@@ -15,8 +15,10 @@ class Record:
 
     def __init__(self, settings, workdir):
         self.settings, self.workdir = settings, files.path(workdir)
-        self.record = self.workdir / 'study.json'
-        self.old = files.read_json(self.record) if self.record.exists() else {}
+        self.file = self.workdir / 'study.json'
+        self.old = files.read_json(self.file) if self.file.exists() else {}
+        if self.old.get('settings') != files.plain(config.to_dict(settings)):
+            self.old.pop('rows', None)  # those of a finished study, but of another one
         self.seconds = dict(self.old.get('seconds', {}))
         self.created = self.old.get('created') or time.strftime('%Y-%m-%d %H:%M:%S')
         self.finished = False
@@ -45,18 +47,10 @@ class Record:
 
     def write(self):
         """study.json: what is known; what is not known yet stays as it was."""
-        files.write_json(self.record, files.plain({**self.old, **self.describe()}))
+        files.write_json(self.file, files.plain({**self.old, **self.describe()}))
 
 
 def mean_and_spread(values, places):
     """'mean ± standard deviation' of repeats (n − 1 below the line), as text."""
     spread = f' ± {np.std(values, ddof=1):.{places}f}' if len(values) > 1 else ''
     return f'{np.mean(values):.{places}f}{spread}'
-
-
-def ordered(arms, order):
-    """The arms (name → settings) in this order, or alphabetically. Errors: ValueError."""
-    order = order or sorted(arms)
-    if sorted(order) != sorted(arms):
-        raise ValueError(f'order ({order}) must name every arm once: {sorted(arms)}')
-    return {name: arms[name] for name in order}

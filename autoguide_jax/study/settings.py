@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from autoguide_jax import config
 from autoguide_jax.metrics import minimised
 from autoguide_jax.search import SearchSettings
-from autoguide_jax.study.record import ordered
+from autoguide_jax.study.order import ordered
 from autoguide_jax.train_step import Settings as TrainSettings
 
 

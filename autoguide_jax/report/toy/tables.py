@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from autoguide_jax.report import style
 from autoguide_jax.report.drawing import plain_number
-from autoguide_jax.report.tables import DASH, esc, table
+from autoguide_jax.report.sheet import esc
+from autoguide_jax.report.tables import DASH, table
 from autoguide_jax.report.toy import findings, reference
 from autoguide_jax.report.toy.drawing import colours
 from autoguide_jax.report.words import mean_and_sd, text_of

@@ -194,12 +194,9 @@ class ToyStudy(Record):
 
     def drawn(self, pair, points):
         """Samples [points, 2] of a pair."""
-        programs, (calls, rules) = self.programs_of(points), self.networks.calls(pair)
-        size = programs.batch_size
         seeds = np.arange(FIRST_SEED, FIRST_SEED + points)
-        none = np.full(points, -1)
-        parts = [slice(i, i + size) for i in range(0, points, size)]
-        return np.concatenate([programs.images(calls, rules, seeds[p], none[p]) for p in parts])
+        calls, rules = self.networks.calls(pair)
+        return self.programs_of(points).all_images(calls, rules, seeds, np.full(points, -1))
 
     def summary(self, name):
         """One row of the printed table: mean ± sd over the training seeds."""

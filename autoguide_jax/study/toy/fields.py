@@ -43,9 +43,9 @@ def by_level(denoise):
 
 
 @functools.cache
-def data(classes, points, seed=0):
+def data(classes, points):
     """Points of p(x; σ) at the levels SIGMAS, float32 [k, n, 2]."""
-    source, keys = mixture(classes), jax.random.split(jax.random.key(seed), len(SIGMAS))
+    source, keys = mixture(classes), jax.random.split(jax.random.key(0), len(SIGMAS))
     draw = jax.jit(lambda: jax.lax.map(lambda a: source.sample(a[0], points, a[1]), (keys, LEVELS)))
     return draw()
 

@@ -53,6 +53,7 @@ class Probe:
         """e_m, e_0 [k, n, 2] of main network and guide at points x [k, n, 2] of levels [k].
 
         where names the points: what is known there of truth, main and whole is not asked again.
+        Of two guides the first counts.
         """
         main, guide = self.study.networks.calls(pair)[0][:2]
         at = lambda ref, call: self.keep(
@@ -88,11 +89,10 @@ class Probe:
         """Paths of the main network alone, and which of its samples end as outliers."""
 
         def follow():
-            path, scores = (
-                self.paths(pairs.Pair(main=main), FIELD_POINTS),
-                PointScores(self.classes),
-            )
-            return path, scores.log_prob(path[-1]) < scores.reference[0][1]
+            path = self.paths(pairs.Pair(main=main), FIELD_POINTS)
+            scores = PointScores(self.classes)
+            # Not “below”: points that are not finite are outliers.
+            return path, ~(scores.log_prob(path[-1]) >= scores.reference[0][1])
 
         return self.keep(('outcome', name_of(main)), follow)
 
@@ -124,8 +124,7 @@ def name_of(ref):
 
 def split(array, axis=1):
     """The array with its points, along this axis, split over the devices."""
-    devices = mesh.make(array.shape[axis], 'points')
-    return jax.device_put(array, mesh.by_sample(devices, axis))
+    return jax.device_put(array, mesh.by_sample(mesh.dividing(array.shape[axis]), axis))
 
 
 def bound_to(calls, variables):

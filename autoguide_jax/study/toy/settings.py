@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from autoguide_jax import config
 from autoguide_jax.mixture import mixture
 from autoguide_jax.pairs import GuidanceSettings, Pair
-from autoguide_jax.study.record import ordered
+from autoguide_jax.study.order import ordered
 from autoguide_jax.train_step import Settings as TrainSettings
 
 ANALYTIC = ('exact', 'flat')  # networks without weights: the true score, and score 0
