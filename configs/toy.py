@@ -9,7 +9,7 @@ state after 512 iterations), narrow (16 wide), cfg_guide (32 wide, 512 iteration
 few_points (main on 1024 points only, by denoising score matching). Ages of guides: 2^6 … 2^12
 iterations. `quick` has one seed, fewer points and weights, guides of up to 2^9 iterations, and no
 few_points.
-Cost: study 54 minutes on 2 cores that ran tests as well (31 of them training); quick 3:45.
+Cost: study 54 minutes on 2 cores that ran tests as well (31 of them training); quick 3:48.
 Expected, five seeds: outliers at 1 % 0.117 ± 0.012 unguided (coverage 0.98, branch KL 0.020), 0.092
 ± 0.011 with autoguidance at w = 2 (0.88, 0.144), 0.105 ± 0.017 with CFG at w = 2 (0.58, 0.55);
 input noise 10 % guided by 20 % recovers the network at w = 2.0, dropout 5 % by 10 % at 1.7 ± 0.1.
