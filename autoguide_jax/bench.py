@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import config, mesh, stop
+from autoguide_jax import config, stop
 from autoguide_jax.generation import Call, Programs, calls_per_image, flops
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.mixture import mixture
@@ -93,7 +93,7 @@ def fresh(settings, image):
     """(Trainer, state, Network) of a run at its start."""
     tree = run_config(settings, image)
     score = getattr(config.build(settings.data), 'score', None)
-    trainer = Trainer(settings, tree, mesh.make(settings.train.batch_size), score)
+    trainer = Trainer(settings, tree, settings.mesh.make(settings.train.batch_size), score)
     state = trainer.init()
     variables = {'params': state['params'], 'buffers': state['buffers']}
     return trainer, state, Fresh(trainer.denoiser, jax.device_get(variables), tree)

@@ -23,8 +23,8 @@ __all__ = ['Settings', 'main']
 
 # What may change when a run is resumed: nothing that the weights at a given nimg depend on. Where
 # the data lie is free, what they are is not: the fingerprint in `dataset` tells.
-MAY_CHANGE = ('train.total_nimg', 'train.log_nimg', 'train.checkpoint_nimg', 'mesh.params')
-MAY_CHANGE += ('data.path', 'data.data_dir', 'data.cache_mib')
+MAY_CHANGE = ('train.total_nimg', 'train.log_nimg', 'train.checkpoint_nimg')
+MAY_CHANGE += ('mesh.params', 'mesh.shards', 'data.path', 'data.data_dir', 'data.cache_mib')
 # Settings that came later, with what the runs before them had.
 BEFORE = {'seeds': [], 'train.snapshot_at': []}
 BEFORE |= {'denoiser.name': 'edm', 'denoiser.logvar_channels': 128}
@@ -39,7 +39,7 @@ def main(settings, workdir):
     workdir = files.path(workdir)
     dataset = config.build(settings.data)
     tree = resolve(settings, dataset)
-    devices = mesh.make(settings.train.batch_size)
+    devices = settings.mesh.make(settings.train.batch_size)
     runs = {workdir: settings.seed}
     if settings.seeds:
         runs = {workdir / f'seed-{seed}': seed for seed in settings.seeds}

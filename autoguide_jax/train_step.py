@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from autoguide_jax import config, ema, registry, schema
+from autoguide_jax import config, ema, mesh, registry, schema
 from autoguide_jax.optim import Adam
 
 SIGMA_BINS = (0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -92,14 +92,24 @@ class MeshSettings:
     """Devices.
 
     Settings:
-      params: how parameters are placed: replicate (every device holds them whole)
+      params: where parameters, optimiser state and EMAs are: replicate (every device holds them
+        whole), or fsdp (split over the devices of a copy)
+      shards: fsdp: devices that share one copy; 0 = all
     """
 
     params: str = 'replicate'
+    shards: int = 0
 
     def __post_init__(self):
-        if self.params != 'replicate':
-            raise ValueError(f"params ({self.params!r}): only 'replicate' exists so far")
+        if self.params not in ('replicate', 'fsdp'):
+            raise ValueError(f"params ({self.params!r}) must be 'replicate' or 'fsdp'")
+        if self.shards < 0 or (self.shards and self.params == 'replicate'):
+            raise ValueError(f'shards ({self.shards}) must be ≥ 0, and needs params=fsdp')
+
+    def make(self, batch_size):
+        """The device mesh for batches of batch_size images."""
+        shards = self.shards if self.params == 'fsdp' else 1
+        return mesh.make(batch_size, shards=shards)
 
 
 @dataclass(frozen=True)

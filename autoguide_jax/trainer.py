@@ -27,7 +27,7 @@ class Trainer:
         side_by_side = for_all(self.seeds)
         self.fresh = side_by_side(self.fresh_of)
         self.abstract = jax.eval_shape(self.fresh, self.seeds)
-        self.shardings = mesh.place(devices, self.abstract, settings.mesh.params)
+        self.shardings = mesh.place(devices, self.abstract)
         self.split = mesh.by_sample(devices, axis=self.seeds.ndim)
         known = {'sigma_data': self.denoiser.sigma_data, 'score': score}
         loss = config.build(settings.loss, **{k: v for k, v in known.items() if v is not None})

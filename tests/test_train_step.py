@@ -159,10 +159,10 @@ def run_settings(**sections):
     return config.parse(Settings, {k: base.get(k, {}) | sections.get(k, {}) for k in base})
 
 
-def steps(settings, devices, batches):
+def steps(settings, devices, batches, shards=1):
     """State and metrics after training on batches, on the first `devices` devices."""
     dataset = config.build(settings.data)
-    part = jax.sharding.Mesh(np.array(jax.devices()[:devices]), mesh.AXIS)
+    part = mesh.over(jax.devices()[:devices], shards)
     trainer = Trainer(settings, resolve(settings, dataset), part)
     state, seen = trainer.init(), []
     for images, labels in batches:

@@ -1,0 +1,73 @@
+"""Many devices: the same training whatever their number and wherever the state is."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from autoguide_jax import config, mesh
+from autoguide_jax.train_step import Settings
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope='module')
+def found(tmp_path_factory):
+    """What eight_devices.py found."""
+    script = str(ROOT / 'tests' / 'eight_devices.py')
+    environment = os.environ | {'JAX_NUM_CPU_DEVICES': '8', 'PYTHONPATH': str(ROOT)}
+    process = subprocess.run(
+        [sys.executable, script, str(tmp_path_factory.mktemp('pods'))],
+        capture_output=True, text=True, env=environment, cwd=ROOT, timeout=1200,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_losses_are_the_same_on_any_devices_split_or_not(found):
+    alone = found['losses']['1/1']
+    assert len(found['losses']) == 4 and len(set(alone)) == 3
+    for name, losses in found['losses'].items():
+        np.testing.assert_allclose(losses, alone, rtol=2e-5, err_msg=name)
+        assert found['away'][name] < 1e-4, name
+
+
+def test_a_device_holds_its_part_of_the_state_only(found):
+    held = found['held']
+    assert held['1/1'] == held['2/1'] == 1
+    assert 0.5 <= held['4/2'] < 0.6 and 0.125 <= held['8/8'] < 0.25
+
+
+def test_checkpoints_go_from_eight_devices_to_one_to_four(found):
+    assert found['restored'] == [True, True]
+    np.testing.assert_allclose(found['next'], found['next'][0], rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'shards', 'spec'),
+    [
+        ((3, 3, 192, 384), 16, PartitionSpec(None, None, None, mesh.SHARDS)),
+        ((2, 3, 3, 384, 192), 16, PartitionSpec(None, None, None, mesh.SHARDS)),
+        ((3, 3, 200, 384), 256, PartitionSpec()),
+        ((3, 3, 512, 300), 256, PartitionSpec(None, None, mesh.SHARDS)),
+        ((192,), 16, PartitionSpec()),
+        ((192, 384), 1, PartitionSpec()),
+    ],
+)
+def test_a_tensor_is_split_along_its_largest_dimension_that_divides(shape, shards, spec):
+    assert mesh.split(shape, shards) == spec
+
+
+def test_settings_that_cannot_act_are_refused():
+    with pytest.raises(ValueError, match=r"params \('fsdb'\) must be"):
+        config.parse(Settings, {'mesh': {'params': 'fsdb'}})
+    with pytest.raises(ValueError, match='needs params=fsdp'):
+        config.parse(Settings, {'mesh': {'shards': 2}})
+    with pytest.raises(ValueError, match=r'mesh.shards \(3\) must divide the 2 devices in use'):
+        mesh.over(jax.devices()[:2], 3)
