@@ -22,7 +22,7 @@ def _known(command):
     """Return the names of the flags that a verb takes."""
     verb, known = VERBS[command.verb], set(FLAGS)
     if verb.settings is None:
-        known -= {'config', 'dry_run'}
+        known -= {'config', 'dry_run', 'hosts'}
     if command.verb == 'prepare':
         known -= {'workdir', 'devices'}
         known |= set(schema.component_fields(_prepared(command))) if command.words else set()
@@ -64,6 +64,8 @@ def run(command):
         print(json.dumps(config.resolved(settings), indent=2, ensure_ascii=False))
         return
     result = _prepare(command) if command.verb == 'prepare' else _start(command, settings)
+    if 'hosts' in flags and not registry.resolve('autoguide_jax.processes:is_main')():
+        return
     if result is not None:
         print(tables.render(result))
     if 'json' in flags:
@@ -91,6 +93,8 @@ def _start(command, settings):
     if verb.workdir and not workdir:
         raise ValueError(f'{command.verb} needs --workdir=FOLDER, local or gs://')
     _prepare_jax(command.flags)
+    if 'hosts' in command.flags:
+        registry.resolve('autoguide_jax.processes:connect')(command.flags['hosts'])
     main = registry.resolve(verb.main)
     if workdir and verb.settings:
         path = registry.resolve('autoguide_jax.files:path')
@@ -192,6 +196,8 @@ def main(argv=None):
         resumes = '; the same command resumes' if VERBS[command.verb].workdir else ''
         sys.stdout.flush()
         print(f'{stopped}{resumes}', file=sys.stderr, flush=True)
+        if 'hosts' in command.flags:
+            registry.resolve('autoguide_jax.processes:leave')()
         os._exit(128 + stopped.signum)
     except (KeyboardInterrupt, BrokenPipeError) as error:
         return 130 if isinstance(error, KeyboardInterrupt) else 141

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoguide_jax import config, files, mesh, provenance, sample_sets, stop
+from autoguide_jax import config, files, processes, provenance, sample_sets, stop
 from autoguide_jax.generation import Programs, sample_labels, seed_list
 from autoguide_jax.pairs import Networks, Pair, check_images
 from autoguide_jax.progress import Progress
@@ -65,8 +65,10 @@ class Settings(Pair):
 
 
 def main(settings, workdir):
-    """Write the sample set of these settings to workdir; only what is missing is drawn."""
-    mesh.one_process('sample')
+    """Write the sample set of these settings to workdir; only what is missing is drawn.
+
+    Several processes draw a share of the seeds each; the first completes the set.
+    """
     check_images(settings)
     calls, rules = Networks().calls(settings)
     seeds = seed_list(settings.sample.seeds)
@@ -76,23 +78,36 @@ def main(settings, workdir):
         raise ValueError(f'sample.classes ({classes}) must be below {num_classes}, or random')
     labels = sample_labels(seeds, num_classes, classes)
     sampler = config.build(settings.sampler)
-    writer = sample_sets.create(
-        workdir, manifest(settings, calls, rules), seeds, settings.sample.formats
-    )
     with stop.watch():
+        processes.check_shared(workdir)
+        with processes.main_first('sample set'):
+            if processes.is_main():
+                what = manifest(settings, calls, rules)
+                writer = sample_sets.create(workdir, what, seeds, settings.sample.formats)
+            else:
+                writer = sample_sets.join(workdir)
         size = settings.sample.batch_size
-        todo = np.isin(seeds, writer.missing())
-        todo_seeds, todo_labels = np.asarray(seeds)[todo], labels[todo]
-        programs = Programs(sampler, size, settings.sample.stack) if len(todo_seeds) else None
-        with Progress(len(seeds), 'img', 'sample', done=len(seeds) - len(todo_seeds)) as bar:
-            for i in range(0, len(todo_seeds), size):
-                part = slice(i, i + size)
-                images = programs.images(calls, rules, todo_seeds[part], todo_labels[part])
-                writer.write(todo_seeds[part], todo_labels[part], images)
-                bar.update(len(images))
-                stop.check('sampling', saved=f'{workdir}: {bar.done} of {len(seeds)} images')
-        writer.finish()
-    return {'samples': str(files.path(workdir)), 'images': len(seeds), 'drawn': len(todo_seeds)}
+        own = processes.share(len(seeds), size)
+        todo = own & np.isin(seeds, writer.missing())
+        programs = Programs(sampler, size, settings.sample.stack) if todo.any() else None
+        with Progress(own.sum(), 'img', 'sample', done=int(own.sum() - todo.sum())) as bar:
+            for part in np.split(np.flatnonzero(todo), range(size, todo.sum(), size)):
+                if len(part):
+                    images = programs.images(calls, rules, seeds[part], labels[part])
+                    writer.write(seeds[part], labels[part], images)
+                    bar.update(len(part))
+                    stop.check('sampling', saved=f'{workdir}: {bar.done} of {bar.total} images')
+        complete(writer)
+    return {'samples': str(files.path(workdir)), 'images': len(seeds), 'drawn': int(todo.sum())}
+
+
+def complete(writer):
+    """Finish the set once every process has drawn its share."""
+    processes.barrier('all drawn')
+    with processes.main_first('complete set'):
+        if processes.is_main():
+            writer = sample_sets.join(writer.folder) if processes.count() > 1 else writer
+            writer.finish()
 
 
 def manifest(settings, calls, rules):

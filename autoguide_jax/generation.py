@@ -90,7 +90,7 @@ class Programs:
 
     def __init__(self, sampler, batch_size, stack='auto', start=None):
         self.sampler, self.stack, self.start = sampler, stack, start or unit_noise
-        self.devices = mesh.make(batch_size, 'sample.batch_size')
+        self.devices = mesh.own(batch_size)
         self.batch_size = batch_size
         self.compiled, self.seconds, self.stacked, self.placed = {}, 0.0, {}, {}
         self.flops = {}

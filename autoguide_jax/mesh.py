@@ -1,14 +1,15 @@
 """The device mesh, [copies, shards]: images are split over both axes, a copy of the state over one.
 
 With one shard every device holds parameters, optimiser state and EMAs whole; with as many shards as
-devices there is one copy in all (FSDP). In between, copies stand beside each other, as on several
-slices or where the tensors do not divide by all devices. Results are the same but for rounding.
+devices there is one copy in all (FSDP). In between, copies stand beside each other, as where the
+tensors do not divide by all devices; slices, between which the network is slow, always hold a copy
+each. Results are the same but for rounding.
 """
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 COPIES, SHARDS = 'copies', 'shards'
 # Smaller tensors stay whole: to fetch them takes longer than their memory is worth.
@@ -16,39 +17,68 @@ SMALLEST_SPLIT = 2**12
 
 
 def make(batch_size, name='train.batch_size', shards=1):
-    """The mesh over all devices for batches of batch_size images.
+    """The mesh over all devices of all processes for batches of batch_size images.
 
-    shards: devices that share one copy of the state; 0 = all of them. On CPU, where devices are
+    shards: devices that share one copy of the state; 0 = all of a slice. On CPU, where devices are
     only threads, the largest number of devices that divides the batch is used.
     Errors: ValueError on other platforms if the devices do not divide the batch; if shards do not
     divide the devices.
     """
     devices = jax.devices()
     if devices[0].platform == 'cpu' and jax.process_count() == 1:
-        devices = dividing(batch_size).devices.ravel()
+        devices = _dividing(batch_size)
     if batch_size % len(devices):
         raise ValueError(f'{name} ({batch_size}) must be a multiple of {len(devices)} devices')
     return over(devices, shards)
 
 
+def own(batch_size, name='sample.batch_size'):
+    """The mesh over the devices of this process alone, for batches of batch_size images.
+
+    Errors: ValueError if they do not divide the batch; on CPU fewer are used.
+    """
+    devices = jax.local_devices()
+    if devices[0].platform == 'cpu':
+        devices = _dividing(batch_size)
+    if batch_size % len(devices):
+        raise ValueError(
+            f'{name} ({batch_size}) must be a multiple of the {len(devices)} devices of a host'
+        )
+    return over(devices)
+
+
 def dividing(count):
     """The mesh over the largest number of this process's devices that divides count."""
+    return over(_dividing(count))
+
+
+def _dividing(count):
     devices = jax.local_devices()
-    return over(devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)])
+    return devices[: max(n for n in range(1, len(devices) + 1) if count % n == 0)]
 
 
 def over(devices, shards=1):
-    """The mesh over these devices, shards next to each other."""
-    shards = shards or len(devices)
-    if len(devices) % shards:
-        fits = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
+    """The mesh over these devices: shards next to each other, never on two slices."""
+    slices = {}
+    for device in devices:
+        slices.setdefault(getattr(device, 'slice_index', 0), []).append(device)
+    per_slice = min(map(len, slices.values()))
+    shards = shards or per_slice
+    if per_slice % shards or len(devices) != per_slice * len(slices):
+        fits = [n for n in range(1, per_slice + 1) if per_slice % n == 0]
+        what = f'{per_slice} devices of a slice' if len(slices) > 1 else f'{per_slice} devices'
         raise ValueError(
-            f'mesh.shards ({shards}) must divide the {len(devices)} devices in use; possible: '
+            f'mesh.shards ({shards}) must divide the {what} in use; possible: '
             f'{", ".join(map(str, fits))}'
         )
-    shape = len(devices) // shards, shards
+    shape = per_slice // shards, shards
+    arranged = [_arrange(slices[i], shape) for i in sorted(slices)]
     kinds = (AxisType.Auto,) * 2
-    return jax.make_mesh(shape, (COPIES, SHARDS), axis_types=kinds, devices=devices)
+    return Mesh(np.concatenate(arranged), (COPIES, SHARDS), axis_types=kinds)
+
+
+def _arrange(devices, shape):
+    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
 
 
 def replicated(mesh):
@@ -79,29 +109,23 @@ def split(shape, shards):
     return PartitionSpec(*[None] * max(fits, key=lambda axis: shape[axis]), SHARDS)
 
 
+def rows(mesh, batch_size):
+    """Which images of a global batch this process's devices work on, int64 [n], in their order."""
+    parts = by_sample(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.concatenate([np.arange(batch_size)[index] for index in parts])
+
+
 def put_batch(mesh, batch, axis=0):
-    """This process's part of a batch → global arrays split by sample."""
+    """This process's rows of a batch → global arrays split by sample."""
     sharding = by_sample(mesh, axis)
-    put = jax.make_array_from_process_local_data
-    return jax.tree.map(lambda x: put(sharding, np.asarray(x)), batch)
+    own = len(sharding.addressable_devices) / len(sharding.device_set)
 
+    def put(x):
+        x = np.asarray(x)
+        shape = x.shape[:axis] + (round(x.shape[axis] / own),) + x.shape[axis + 1 :]
+        places = sharding.addressable_devices_indices_map(shape)
+        parts = np.split(x, len(places), axis)
+        arrays = [jax.device_put(part, device) for part, device in zip(parts, places)]
+        return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
-def any_process(flag):
-    """Whether the flag is set on any process; every process must ask."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
-
-
-def one_process(verb):
-    """Refuse to run on several processes what only one can do so far."""
-    if jax.process_count() > 1:
-        raise ValueError(
-            f'{verb} runs on one process so far; this is one of {jax.process_count()}. Start it on '
-            'one host; training runs on all'
-        )
-
-
-def is_main_process():
-    """True on the one process that writes files."""
-    return jax.process_index() == 0
+    return jax.tree.map(put, batch)

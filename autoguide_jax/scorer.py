@@ -5,7 +5,7 @@ Nothing is written but the table: images go from the sampler to the metrics in m
 
 import time
 
-from autoguide_jax import config, files, mesh, pairs, stop
+from autoguide_jax import config, files, pairs, stop
 from autoguide_jax.generation import calls_per_image, program_key, sample_labels
 
 
@@ -14,16 +14,39 @@ class Scorer:
 
     evaluator: has score(batches) → {metric: value} and identity, what decides its numbers.
     programs: generation.Programs; networks: pairs.Networks; classes: as in `sample_labels`.
+    worker: a name where several workers share the table: each then writes a file of its own,
+    results/WORKER.jsonl, and reads all of them; `merge` makes one table of them.
     """
 
-    def __init__(self, networks, programs, evaluator, file, sampler, classes='random'):
+    def __init__(self, networks, programs, evaluator, file, sampler, classes='random', worker=None):
         self.networks, self.programs, self.evaluator = networks, programs, evaluator
         self.file, self.sampler = files.path(file), config.resolved(sampler)
         self.classes = classes
-        rows = files.read_jsonl(self.file) if self.file.exists() else []
-        self.rows = {row['key']: row for row in rows if 'key' in row}
-        self.measured = {row['measurement']: row for row in rows if 'measurement' in row}
+        self.others = self.file.parent / self.file.stem
+        self.own = self.others / f'{worker}.jsonl' if worker else self.file
+        self.rows, self.measured = {}, {}
         self.drawn, self.used = 0, {}
+        self.refresh()
+
+    def refresh(self):
+        """Read the rows that are there by now."""
+        tables = [self.file, *(self.others / n for n in files.names(self.others, '.jsonl'))]
+        for row in (row for table in tables for row in files.read_jsonl(table)):
+            self.rows |= {row['key']: row} if 'key' in row else {}
+            self.measured |= {row['measurement']: row} if 'measurement' in row else {}
+
+    def keys(self, pair, first_seed, count, **tags):
+        """(measurement, key): what decides the numbers of a row, and the row."""
+        measurement = files.content_hash(
+            {
+                **pairs.identity(pairs.settled(pair)),
+                'sampler': self.sampler,
+                'seeds': [first_seed, count],
+                'classes': self.classes,
+                'evaluator': self.evaluator.identity,
+            }
+        )
+        return measurement, files.content_hash({'measurement': measurement, **tags})
 
     def score(self, pair, first_seed, count, **tags):
         """The row of this pair on seeds first_seed … first_seed + count − 1.
@@ -31,26 +54,22 @@ class Scorer:
         tags (phase, arm, …) are part of the row and of its key, not of the measurement: a setting
         that two phases ask for is drawn once.
         """
-        pair = pairs.settled(pair)
-        measurement = files.content_hash(
-            {
-                **pairs.identity(pair),
-                'sampler': self.sampler,
-                'seeds': [first_seed, count],
-                'classes': self.classes,
-                'evaluator': self.evaluator.identity,
-            }
-        )
-        key = files.content_hash({'measurement': measurement, **tags})
+        measurement, key = self.keys(pair, first_seed, count, **tags)
         self.used[key] = None
         if key in self.rows:
             return self.rows[key]
-        known = self.measured.get(measurement) or self.measure(pair, first_seed, count)
+        known = self.measured.get(measurement)
+        known = known or self.measure(pairs.settled(pair), first_seed, count)
         row = {**known, 'measurement': measurement, 'key': key, **tags}
-        if mesh.is_main_process():
-            files.append_jsonl(self.file, row)
+        files.append_jsonl(self.own, row)
         self.rows[key] = self.measured[measurement] = files.plain(row)
         return self.rows[key]
+
+    def merge(self):
+        """Make one table of what all workers wrote; their files stay."""
+        if self.own != self.file:
+            self.refresh()
+            files.write_jsonl(self.file, self.rows.values())
 
     def measure(self, pair, first_seed, count):
         """Draw and score, without the table."""

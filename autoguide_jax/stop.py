@@ -3,23 +3,31 @@
 Under `watch()` the first signal only sets a flag. A loop asks `requested()`, saves, and calls
 `check(doing, saved)`, which raises `Stopped`. Python runs signal handlers between two bytecodes of
 the main thread, so minutes of compilation inside XLA would hide the signal: `interruptible(fn)`
-runs such work in a daemon thread. A second Ctrl-C kills at once.
+runs such work in a daemon thread. A second Ctrl-C kills at once. Processes that `share` their
+requests stop together: a signal to one of them is one to all.
 """
 
 import contextlib
 import os
 import signal
 import threading
+import time
 
 _WATCHED = (signal.SIGTERM, signal.SIGINT)
 _POLL_SECONDS = 0.05
+_LISTEN_SECONDS = 1.0
 
 
 class _State:
-    """What the handlers of this process know: whether they are installed, and the first signal."""
+    """What the handlers of this process know: whether they are installed, and the first signal.
+
+    tell, heard: how other processes learn of it, and this one of theirs.
+    """
 
     watching = False
     signum = None
+    tell = heard = None
+    listened = -_LISTEN_SECONDS
 
 
 class Stopped(Exception):
@@ -40,6 +48,9 @@ def _receive(signum, frame):
         name = signal.Signals(signum).name
         # os.write: a handler may interrupt a print, and buffered streams are not re-entrant.
         os.write(2, f'\n{name}: stopping at the next safe point; Ctrl-C kills at once\n'.encode())
+        if _State.tell:
+            # In a thread: the signal may have come in the middle of a call to the same service.
+            threading.Thread(target=_State.tell, name='tell of the stop', daemon=True).start()
     elif signum == signal.SIGINT:
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
@@ -61,14 +72,30 @@ def watch():
         _State.watching, _State.signum = False, None
 
 
+def share(tell, heard):
+    """Stop together with others: tell() passes a signal on, heard() returns text if one was."""
+    _State.tell, _State.heard = tell, heard
+
+
 def requested():
     """Return the name of the signal that asked this process to stop ('SIGTERM'), or None."""
+    _listen()
     return None if _State.signum is None else signal.Signals(_State.signum).name
+
+
+def _listen():
+    if not (_State.heard and _State.watching) or _State.signum is not None:
+        return
+    if time.monotonic() - _State.listened >= _LISTEN_SECONDS:
+        _State.listened = time.monotonic()
+        if what := _State.heard():
+            _State.signum = signal.SIGTERM
+            os.write(2, f'\n{what}: stopping at the next safe point\n'.encode())
 
 
 def check(doing, saved=''):
     """Raise Stopped if a stop was requested; `doing` and `saved` complete its message."""
-    if _State.signum is not None:
+    if requested():
         raise Stopped(doing, saved, _State.signum)
 
 

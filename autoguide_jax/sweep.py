@@ -3,11 +3,13 @@
 The grid is over arguments of one compiled sampler: 50 settings compile once.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from dataclasses import dataclass, field
 
-from autoguide_jax import config, files, mesh, stop
+from autoguide_jax import config, files, processes, stop
+from autoguide_jax.claims import Claims, pause
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs
 from autoguide_jax.metrics import minimised
@@ -51,6 +53,8 @@ class ScoreSettings:
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off
       metrics: metrics to compute; the table is sorted by the first, a distance
+      shared: several machines or slices work on this workdir at once; always so in a bucket, and
+        with several processes
     """
 
     images: int = 1000
@@ -58,6 +62,7 @@ class ScoreSettings:
     batch_size: int = 250
     stack: str = 'auto'
     metrics: tuple[str, ...] = ('frechet', 'precision', 'recall', 'density', 'coverage')
+    shared: bool = False
 
     def __post_init__(self):
         if self.images < 2 or self.batch_size < 1:
@@ -123,31 +128,73 @@ def at(pair, interval_lo=None, interval_hi=None, weight=None, alpha=None, **netw
 
 
 def main(settings, workdir):
-    """Score the grid into workdir/results.jsonl; returns the table, best first."""
-    mesh.one_process('sweep')
+    """Score the grid into workdir/results.jsonl; returns the table, best first.
+
+    Several processes, and several machines or slices that are given one workdir, share the settings
+    among them, one each at a time.
+    """
     workdir = files.path(workdir)
-    settings_of = settings.score
-    sampler = config.build(settings.sampler)
     pairs = list(grid(settings))
     networks = Networks()
     for pair in pairs:
         check_images(pair)
         networks.check(pair)
-    with stop.watch():
-        evaluator = Evaluator(
-            config.build(settings.data), settings.features, settings_of.metrics, workdir
-        )
-        programs = Programs(sampler, settings_of.batch_size, settings_of.stack)
-        scorer = Scorer(networks, programs, evaluator, workdir / 'results.jsonl', settings.sampler)
-        rows, first = [], minimised(settings_of.metrics)
+    with stop.watch(), contextlib.ExitStack() as stack:
+        processes.check_shared(workdir)
+        claims = None
+        if settings.score.shared or processes.count() > 1 or files.is_remote(workdir):
+            claims = stack.enter_context(Claims(workdir / 'claims'))
+        scorer = open_scorer(settings, workdir, networks, claims)
+        first = minimised(settings.score.metrics)
         with Progress(len(pairs), 'settings', f'sweep {workdir.name}') as bar:
-            for pair in pairs:
-                row = scorer.score(pair, settings_of.first_seed, settings_of.images, phase='sweep')
+            rows = []
+            for row in score_all(scorer, pairs, settings.score, claims):
                 rows.append(row)
                 bar.update(1)
                 bar.note(best=min(r['metrics'][first] for r in rows))
-    print(f'{len(pairs)} settings, {scorer.drawn} images drawn, {programs.count} compilation(s)')
+        scorer.merge()
+        processes.barrier('sweep')
+    compiled = scorer.programs.count
+    print(f'{len(pairs)} settings, {scorer.drawn} images drawn, {compiled} compilation(s)')
     return sorted((table_row(row) for row in rows), key=lambda row: row[first])
+
+
+def open_scorer(settings, workdir, networks, claims):
+    """The Scorer of a sweep; one worker prepares features and reference, the others read them."""
+    s = settings.score
+    facts = [config.resolved(part) for part in (settings.data, settings.features)]
+    prepare = lambda: Evaluator(config.build(settings.data), settings.features, s.metrics, workdir)
+    name = f'evaluator-{files.content_hash([facts, s.metrics])}'
+    evaluator = claims.once(name, prepare) if claims else prepare()
+    programs = Programs(config.build(settings.sampler), s.batch_size, s.stack)
+    worker = claims and claims.worker
+    file = workdir / 'results.jsonl'
+    return Scorer(networks, programs, evaluator, file, settings.sampler, worker=worker)
+
+
+def score_all(scorer, pairs, settings, claims=None):
+    """Yield the row of every pair, scored here or, with claims, by another worker."""
+    asked = {'first_seed': settings.first_seed, 'count': settings.images, 'phase': 'sweep'}
+    todo = pairs
+    while todo:
+        left = []
+        for pair in todo:
+            if claims is None:
+                yield scorer.score(pair, **asked)
+                continue
+            key = scorer.keys(pair, **asked)[1]
+            with claims.taking(key) if key not in scorer.rows else contextlib.nullcontext() as mine:
+                if mine:
+                    scorer.refresh()  # another worker may have finished it since
+                if mine or key in scorer.rows:
+                    yield scorer.score(pair, **asked)
+                else:
+                    left.append(pair)
+        if len(left) == len(todo):
+            pause('waiting for settings that other workers score')
+        todo = left
+        if todo:
+            scorer.refresh()
 
 
 def table_row(row):

@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from autoguide_jax import config, data, files, mesh, provenance, snapshots, stop
+from autoguide_jax import config, data, files, mesh, processes, provenance, snapshots, stop
 from autoguide_jax.checkpoints import Checkpoints
 from autoguide_jax.data.loader import batches
 from autoguide_jax.progress import Progress
@@ -46,6 +46,7 @@ def main(settings, workdir):
     for seed in runs.values():
         data.indices(seed, settings.train.total_nimg, 0, dataset.num_images)
     with stop.watch():
+        processes.check_shared(workdir)
         checkpoints = Checkpoints(workdir)
         try:
             seen = (checkpoints.latest() or 0) * settings.train.batch_size
@@ -89,7 +90,7 @@ def claim(workdir, tree, seen):
         tree = {**tree, 'provenance': old.get('provenance', provenance.describe())}
         if files.plain(tree) == old:
             return
-    if mesh.is_main_process():
+    if processes.is_main():
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(file, {'provenance': provenance.describe(), **tree})
 
@@ -115,21 +116,24 @@ def run(settings, tree, dataset, devices, runs, checkpoints):
     state, nimg = begin(trainer, checkpoints, recent)
     step = stop.interruptible(trainer.compile, doing='compiling the training step')
     names = leaf_names(trainer.abstract['params'])
-    part = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+    rows = mesh.rows(devices, loop.batch_size)
     title = title_of(runs)
     with (
         Progress(loop.total_nimg, 'img', f'train {title}', done=nimg) as bar,
         contextlib.ExitStack() as stack,
     ):
-        each = (batches(dataset, seed, nimg, loop.batch_size, **part) for seed in runs.values())
+        each = (batches(dataset, seed, nimg, loop.batch_size, rows) for seed in runs.values())
         streams = [stack.enter_context(stream) for stream in each]
+        asked = False
         while nimg < loop.total_nimg:
-            state, metrics = step(state, *trainer.put(*next_batch(streams, settings.seeds)))
+            batch = next_batch(streams, settings.seeds)
+            state, metrics = step(state, *trainer.put(*batch, bool(stop.requested())))
+            # What any process asked for in the step before, which is done by now.
+            stopping, asked = bool(asked), metrics.pop('asked')
             nimg += loop.batch_size
             recent.add(nimg, metrics, names)
             bar.update(loop.batch_size)
             done = nimg >= loop.total_nimg
-            stopping = mesh.any_process(bool(stop.requested()))
             if nimg % loop.log_nimg == 0 or done:
                 bar.note(loss=recent.write())
             if nimg % loop.snapshot_nimg == 0 or nimg in loop.snapshot_at or done:
@@ -172,7 +176,7 @@ def begin(trainer, checkpoints, recent):
     for folder in recent.folders:
         rows = files.read_jsonl(folder / 'metrics.jsonl')
         kept = [row for row in rows if row['nimg'] <= nimg]
-        if len(kept) < len(rows) and mesh.is_main_process():
+        if len(kept) < len(rows) and processes.is_main():
             files.write_jsonl(folder / 'metrics.jsonl', kept)
     return state, nimg
 
@@ -183,7 +187,7 @@ def save_snapshots(settings, state, nimg, runs):
         ema, buffers = state['ema'], state['buffers']
         if settings.seeds:
             ema, buffers = jax.tree.map(lambda a: a[i], (ema, buffers))  # noqa: B023
-        write = mesh.is_main_process()
+        write = processes.is_main()
         snapshots.save(folder, nimg, settings.ema.stds, ema, buffers, write=write)
 
 
@@ -240,7 +244,7 @@ class Recent:
             own = [{k: v[i] for k, v in m.items()} for m in seen] if several else seen
             row = self.row(own, seconds)
             losses.append(row['loss'])
-            if mesh.is_main_process():
+            if processes.is_main():
                 files.append_jsonl(folder / 'metrics.jsonl', row)
         return float(np.mean(losses))
 

@@ -6,6 +6,7 @@ Several seeds can be trained side by side: state, batch and metrics then have a 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from autoguide_jax import config, ema, mesh, snapshots
 from autoguide_jax.train_step import make_step
@@ -21,7 +22,7 @@ class Trainer:
         self.settings, self.devices = settings, devices
         self.denoiser = snapshots.build_denoiser(tree)
         self.latents = config.build(settings.latents)
-        self.seeds = jnp.asarray(settings.seeds or settings.seed, jnp.uint32)
+        self.seeds = np.asarray(settings.seeds or settings.seed, np.uint32)
         n, shape = settings.train.batch_size, snapshots.sample_shape(tree)
         self.batch_shape = (*self.seeds.shape, n, *shape)
         side_by_side = for_all(self.seeds)
@@ -31,10 +32,17 @@ class Trainer:
         self.split = mesh.by_sample(devices, axis=self.seeds.ndim)
         known = {'sigma_data': self.denoiser.sigma_data, 'score': score}
         loss = config.build(settings.loss, **{k: v for k, v in known.items() if v is not None})
+        step = side_by_side(make_step(settings, self.denoiser, loss, self.latents))
+
+        def heard(state, images, labels, asked, seeds):
+            state, metrics = step(state, images, labels, seeds)
+            return state, {**metrics, 'asked': jnp.any(asked)}
+
+        each, whole = mesh.by_sample(devices), mesh.replicated(devices)
         self.jitted = jax.jit(
-            side_by_side(make_step(settings, self.denoiser, loss, self.latents)),
-            in_shardings=(self.shardings, self.split, self.split, mesh.replicated(devices)),
-            out_shardings=(self.shardings, mesh.replicated(devices)),
+            heard,
+            in_shardings=(self.shardings, self.split, self.split, each, whole),
+            out_shardings=(self.shardings, whole),
             donate_argnums=0,
         )
 
@@ -62,18 +70,29 @@ class Trainer:
         spec = lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
         return jax.tree.map(spec, self.abstract, self.shardings)
 
-    def put(self, images, labels):
-        """A batch of host arrays, [seeds, …] if there are several, placed on the mesh."""
-        return mesh.put_batch(self.devices, (images, labels), axis=self.seeds.ndim)
+    def put(self, images, labels, asked=False):
+        """A batch of host arrays, [seeds, …] if there are several, placed on the mesh.
 
-    def compile(self):
-        """Ahead-of-time compiled step: (state, images, labels) → (state, metrics)."""
+        asked: whether this process was asked to stop; metrics['asked'] tells if any was.
+        """
+        own = len(mesh.rows(self.devices, self.devices.size))
+        flags = mesh.put_batch(self.devices, np.full(own, asked))
+        return *mesh.put_batch(self.devices, (images, labels), axis=self.seeds.ndim), flags
+
+    def lower(self):
+        """The training step for its shapes, lowered: (state, images, labels, asked, seeds)."""
         spec = jax.ShapeDtypeStruct
         images = spec(self.batch_shape, self.latents.dtype, sharding=self.split)
         labels = spec(self.batch_shape[: self.seeds.ndim + 1], jnp.int32, sharding=self.split)
+        asked = spec((self.devices.size,), jnp.bool_, sharding=mesh.by_sample(self.devices))
+        seeds = spec(self.seeds.shape, jnp.uint32, sharding=mesh.replicated(self.devices))
+        return self.jitted.lower(self.target(), images, labels, asked, seeds)
+
+    def compile(self):
+        """Ahead-of-time compiled step: (state, *put(…)) → (state, metrics)."""
+        compiled = self.lower().compile()
         seeds = jax.device_put(self.seeds, mesh.replicated(self.devices))
-        compiled = self.jitted.lower(self.target(), images, labels, seeds).compile()
-        return lambda state, images, labels: compiled(state, images, labels, seeds)
+        return lambda state, *batch: compiled(state, *batch, seeds)
 
 
 def for_all(seeds):

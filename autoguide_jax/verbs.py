@@ -98,6 +98,8 @@ FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
     'json': 'file to which the printed table is written as well',
+    'hosts': 'join other hosts, for train, sample, evaluate and sweep: auto (TPU pod, Slurm), or '
+    'ADDRESS:PORT,INDEX,COUNT',
     'devices': 'devices to split the processor into, without accelerator (default: its cores, ≤ 8)',
     'dry_run': 'print the resolved settings and stop',
     'debug': 'show tracebacks and library logs',

@@ -15,7 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
-    'config schema values arguments helptext tables files machine mesh progress stop provenance',
+    'config schema values arguments helptext tables files machine mesh progress stop provenance '
+    'processes claims',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
     'train_step trainer',
@@ -27,7 +28,8 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.spl
 # Files of one floor that build on each other, in one direction.
 WITHIN = {
     (1, 'arguments', 'values'), (1, 'config', 'schema'), (1, 'config', 'values'),
-    (1, 'schema', 'values'), (1, 'helptext', 'tables'),
+    (1, 'schema', 'values'), (1, 'helptext', 'tables'), (1, 'processes', 'files'),
+    (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
     (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),

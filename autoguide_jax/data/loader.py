@@ -63,32 +63,30 @@ def batches(
     seed: int,
     nimg: int,
     batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | None = None,
     workers: int = 4,
     prefetch: int = 4,
 ) -> Batches:
     """Return the batches of the stream from image number nimg on, this process's rows of each.
 
-    batch_size is global: process p has rows p·local … (p+1)·local−1 of it, so the processes' parts
-    in order are the same batch for any process count. workers: threads that read, 0 = none;
-    prefetch: batches read ahead. Errors: ValueError for settings out of range.
+    batch_size is that of all processes together; rows, int [local]: places in it that are read
+    here, None = all. Together the processes have the same batch, however many they are. workers:
+    threads that read, 0 = none; prefetch: batches read ahead.
+    Errors: ValueError for settings out of range.
     """
-    if process_count < 1 or not 0 <= process_index < process_count:
-        raise ValueError(f'process_index ({process_index}) must be in 0…{process_count - 1}')
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            f'batch_size ({batch_size}) must be a positive multiple of the number of processes '
-            f'({process_count})'
-        )
+    if batch_size < 1:
+        raise ValueError(f'batch_size ({batch_size}) must be at least 1')
+    rows = np.arange(batch_size) if rows is None else np.asarray(rows)
+    if not rows.size or rows.min() < 0 or rows.max() >= batch_size:
+        raise ValueError(f'rows ({rows}) must be places in a batch of {batch_size}')
     if workers < 0 or prefetch < 1:
         raise ValueError(f'workers ({workers}) must be ≥ 0 and prefetch ({prefetch}) ≥ 1')
-    local, nimg = batch_size // process_count, int(nimg)
+    nimg = int(nimg)
     indices(seed, nimg, 0, dataset.num_images)
 
     def read(first):
-        rows = indices(seed, first + process_index * local, local, dataset.num_images)
-        image, label = dataset.examples(rows)
+        chosen = indices(seed, first, batch_size, dataset.num_images)[rows]
+        image, label = dataset.examples(chosen)
         return {'image': np.ascontiguousarray(image), 'label': label}
 
     return Batches(read, nimg, batch_size, workers, prefetch)

@@ -13,7 +13,7 @@ that a killed writer is resumed with the seeds still missing, and the same bytes
 
 from autoguide_jax.sample_sets.reader import SampleSet, is_set, open_set
 from autoguide_jax.sample_sets.storage import FORMATS, open_npz_images, pack, png_name, unpack
-from autoguide_jax.sample_sets.writer import Writer, create
+from autoguide_jax.sample_sets.writer import Writer, create, join
 
-__all__ = ['FORMATS', 'SampleSet', 'Writer', 'create', 'is_set', 'open_set']
+__all__ = ['FORMATS', 'SampleSet', 'Writer', 'create', 'is_set', 'join', 'open_set']
 __all__ += ['open_npz_images', 'pack', 'png_name', 'unpack']

@@ -79,6 +79,12 @@ def create(folder: Any, manifest: dict, seeds, formats: tuple[str, ...] = ('png'
     return writer
 
 
+def join(folder: Any) -> 'Writer':
+    """Return another writer of a set that `create` has begun: to share the work, or complete it."""
+    folder = files.path(folder)
+    return Writer(folder, files.read_json(folder / storage.MANIFEST))
+
+
 def _claimed(folder, new):
     """Return the manifest that a folder has, checked against the new one; None if it has none."""
     if not is_set(folder):

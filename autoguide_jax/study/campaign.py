@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from autoguide_jax import config, files, mesh, stop, train
+from autoguide_jax import config, files, processes, stop, train
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
@@ -22,7 +22,7 @@ from autoguide_jax.study.record import Record, mean_and_spread
 
 def main(settings, workdir):
     """Run the comparison in workdir, or what is left of it; returns the table of arms."""
-    mesh.one_process('study')
+    processes.alone('study')
     study = Study(settings, workdir)
     with stop.watch():
         study.write()
