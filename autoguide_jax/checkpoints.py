@@ -1,18 +1,27 @@
 """Checkpoints to resume from: the whole training state and its clock, in RUN/checkpoints (Orbax).
 
-A step is there completely or not at all, whatever kills the writer; the newest two are kept. What
-is for ever, the EMAs, goes to snapshots.
+A step is there completely or not at all, whatever kills the writer; the newest two are kept, and if
+the newest turns out to be damaged, the one before takes its place. What is for ever, the EMAs, goes
+to snapshots.
 """
 
 import os
+import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from jax import lax
 from orbax.checkpoint import checkpoint_managers
 
-from autoguide_jax import files
+from autoguide_jax import files, processes
+
+
+class Changed(ValueError):
+    """A checkpoint holds another training state than the one asked for."""
 
 
 class Checkpoints:
@@ -27,6 +36,7 @@ class Checkpoints:
         logging.set_verbosity(min(logging.get_verbosity(), logging.WARNING))
         folder = files.path(run_dir) / 'checkpoints'
         self.folder = folder if files.is_remote(folder) else files.path(os.path.abspath(folder))
+        self._damaged = set()
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_handlers={
@@ -45,9 +55,13 @@ class Checkpoints:
         state may be donated as soon as this returns. wait: return when it is on disk. Returns False
         if the step is there already. Errors of a save in the background show in the next call.
         """
+        if step in self._damaged:
+            self._manager.delete(step)
+            self._damaged.remove(step)
         if step in self._manager.all_steps():
             saved = False
         else:
+            meta = {'meta': meta, 'checksums': checksums(state)}
             items = ocp.args.Composite(
                 state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(files.plain(meta))
             )
@@ -63,24 +77,51 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict]:
-        """Return (state, meta) of a step, the latest if None, bit for bit as saved.
+        """Return (state, meta) of a step, the latest good one if None, bit for bit as saved.
 
         abstract_state: pytree of jax.ShapeDtypeStruct with shardings (or of arrays) that gives
-        structure, shapes, dtypes and where the arrays go.
-        Errors: ValueError if there is no such step, or if it holds another state (changed config).
+        structure, shapes, dtypes and where the arrays go. A damaged step is told of and passed over
+        where no step is asked for; it stays until the same step is saved again.
+        Errors: ValueError if there is no such step, none that can be read, or if it holds another
+        state (changed config).
         """
-        latest = self.latest()
-        known = sorted(self._manager.all_steps())
-        step = latest if step is None else step
-        if step not in known:
-            raise ValueError(f'{self.folder}: no checkpoint {step or ""}; there are {known}')
-        target = jax.tree.map(_abstract, abstract_state)
+        self.latest()
+        known = sorted(self._manager.all_steps(), reverse=True)
+        if not known or step not in (None, *known):
+            raise ValueError(f'{self.folder}: no checkpoint {step or ""}; there are {known[::-1]}')
+        target, fault = jax.tree.map(_abstract, abstract_state), None
+        for candidate in known if step is None else [step]:
+            try:
+                found = self._read(candidate, target)
+                bad = False
+            except Changed:
+                raise
+            except Exception as error:  # noqa: BLE001 - damaged files raise anything
+                bad, fault = True, fault or error
+            if not processes.any_of(bad):
+                return found
+            self._damaged.add(candidate)
+            reason = ' '.join(str(fault or 'on another host').split())[:300]
+            print(f'{self.folder / str(candidate)} cannot be read: {reason}', file=sys.stderr)
+        raise ValueError(
+            f'{self.folder}: no checkpoint can be read, of {known[::-1]}. Mend them, or start in another '
+            '--workdir'
+        ) from fault
+
+    def _read(self, step, target):
+        """(state, meta) of a step, checked against the checksums that were saved with it."""
         _check(self.folder / str(step), self._manager.item_metadata(step)['state'], target)
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
         )
         restored = self._manager.restore(step, args=items)
-        return restored['state'], restored['meta']
+        state, meta = restored['state'], restored['meta']
+        if 'checksums' not in meta:  # a checkpoint of before they were kept
+            return state, meta
+        differ = np.flatnonzero(np.asarray(meta['checksums']) != checksums(state))
+        if len(differ):
+            raise ValueError(f'{list(_shapes(target))[differ[0]]} is not what was saved (checksum)')
+        return state, meta['meta']
 
     def close(self) -> None:
         """Wait for the save in the background and release the manager."""
@@ -91,6 +132,30 @@ class Checkpoints:
 
     def __exit__(self, *_):
         self.close()
+
+
+def checksums(tree) -> np.ndarray:
+    """Return uint32 [leaves], each a sum over the bits of an array weighted by their place.
+
+    The same wherever the array lies and however it is split. Without it a flipped bit in a file
+    would go unnoticed: TensorStore's own checksums do not cover the arrays.
+    """
+    return jax.device_get(_checksums(tree))
+
+
+@jax.jit
+def _checksums(tree):
+    return jnp.stack([_checksum(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def _checksum(leaf):
+    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+    bits = leaf.view(unsigned).astype(jnp.uint32)
+    place = jnp.ones((), jnp.uint32)
+    for axis in range(leaf.ndim):
+        scale = np.uint32(2 * 2654435761 ** (axis + 1) % 2**32)  # even: places stay odd
+        place = place + scale * lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
+    return jnp.sum(bits * place, dtype=jnp.uint32)
 
 
 def _abstract(leaf):
@@ -113,13 +178,15 @@ def _shapes(tree):
 def _check(where, stored, target):
     """Compare names, shapes and dtypes before Orbax, which would convert dtypes without a word."""
     there, here = _shapes(getattr(stored, 'tree', stored)), _shapes(target)
+    if not there:
+        raise ValueError(f'{where} has lost its list of arrays')
     names = sorted(n for n in there.keys() | here.keys() if there.get(n) != here.get(n))
     if names:
         shown = [
             f'{n}: {there.get(n, "absent")} there, {here.get(n, "absent")} here' for n in names
         ]
         more = f'; and {len(names) - 4} more' if len(names) > 4 else ''
-        raise ValueError(
+        raise Changed(
             f'{where} holds another training state: {"; ".join(shown[:4])}{more}. The config has '
             'changed since: undo the change, or start in another --workdir'
         )

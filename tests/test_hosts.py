@@ -20,7 +20,9 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('hosts')
     run('train', *TINY, f'--workdir={folder / "one"}', devices=4)
     texts = run('train', *TINY, f'--workdir={folder / "two"}', count=2)
-    assert 'loss' in texts[0][0] and 'loss' not in texts[1][0]  # the first process alone prints the result
+    assert (
+        'loss' in texts[0][0] and 'loss' not in texts[1][0]
+    )  # the first process alone prints the result
     return {name: folder / name for name in ('one', 'two')}
 
 
