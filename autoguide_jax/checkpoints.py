@@ -104,8 +104,7 @@ class Checkpoints:
             reason = ' '.join(str(fault or 'on another host').split())[:300]
             print(f'{self.folder / str(candidate)} cannot be read: {reason}', file=sys.stderr)
         raise ValueError(
-            f'{self.folder}: no checkpoint can be read, of {known[::-1]}. Mend them, or start in another '
-            '--workdir'
+            f'{self.folder}: no checkpoint can be read, of {known[::-1]}. Give another --workdir'
         ) from fault
 
     def _read(self, step, target):

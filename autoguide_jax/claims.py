@@ -114,6 +114,18 @@ def pause(doing, seconds=1.0):
         time.sleep(0.1)
 
 
+def decisions(folder):
+    """(name, decide) → what decide() said when it was first asked here, by any worker, ever."""
+
+    def settle(name, decide):
+        file = files.path(folder) / f'{name}.json'
+        if not file.exists():
+            create(file, files.as_json(decide()))
+        return files.read_json(file)
+
+    return settle
+
+
 def create(p, data):
     """Write bytes unless the file exists; tell whether they were written.
 

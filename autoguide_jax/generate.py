@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autoguide_jax import config, files, processes, provenance, sample_sets, stop
+from autoguide_jax.claims import decisions
 from autoguide_jax.generation import Programs, sample_labels, seed_list
 from autoguide_jax.pairs import Networks, Pair, check_images
 from autoguide_jax.progress import Progress
@@ -89,7 +90,8 @@ def main(settings, workdir):
         size = settings.sample.batch_size
         own = processes.share(len(seeds), size)
         todo = own & np.isin(seeds, writer.missing())
-        programs = Programs(sampler, size, settings.sample.stack) if todo.any() else None
+        settle = decisions(writer.folder)
+        programs = Programs(sampler, size, settings.sample.stack, settle=settle)
         with Progress(own.sum(), 'img', 'sample', done=int(own.sum() - todo.sum())) as bar:
             for part in np.split(np.flatnonzero(todo), range(size, todo.sum(), size)):
                 if len(part):

@@ -6,6 +6,7 @@ over EMA lengths, weights and intervals compiles once.
 """
 
 import dataclasses
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -84,12 +85,15 @@ class Programs:
 
     stack: 'on' evaluates networks of equal architecture in one vmapped call, 'off' one after the
     other, 'auto' times both on this machine for each architecture and batch, and keeps the faster.
+    The two differ in rounding, so that what is resumed must not choose again: settle(name, choose)
+    gives the choice made earlier under this name, or choose().
     start: (keys [n], shape) → noise [n, *shape] of unit variance, where another one than Gaussian
     noise is wanted.
     """
 
-    def __init__(self, sampler, batch_size, stack='auto', start=None):
+    def __init__(self, sampler, batch_size, stack='auto', start=None, settle=None):
         self.sampler, self.stack, self.start = sampler, stack, start or unit_noise
+        self.settle = settle or (lambda name, choose: choose())
         self.devices = mesh.own(batch_size)
         self.batch_size = batch_size
         self.compiled, self.seconds, self.stacked, self.placed = {}, 0.0, {}, {}
@@ -182,6 +186,11 @@ class Programs:
             return False
         if self.stack == 'on':
             return True
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
+        return self.settle(f'stacked-{name}', lambda: self.faster(key, calls, args))
+
+    def faster(self, key, calls, args):
+        """Whether stacked networks are faster here, measured."""
         short = type(self.sampler)(num_steps=2)
         seconds = {}
         for stacked in (False, True):

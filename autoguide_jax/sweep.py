@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from autoguide_jax import config, files, processes, stop
-from autoguide_jax.claims import Claims, pause
+from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs
 from autoguide_jax.metrics import minimised
@@ -166,7 +166,8 @@ def open_scorer(settings, workdir, networks, claims):
     prepare = lambda: Evaluator(config.build(settings.data), settings.features, s.metrics, workdir)
     name = f'evaluator-{files.content_hash([facts, s.metrics])}'
     evaluator = claims.once(name, prepare) if claims else prepare()
-    programs = Programs(config.build(settings.sampler), s.batch_size, s.stack)
+    sampler = config.build(settings.sampler)
+    programs = Programs(sampler, s.batch_size, s.stack, settle=decisions(workdir))
     worker = claims and claims.worker
     file = workdir / 'results.jsonl'
     return Scorer(networks, programs, evaluator, file, settings.sampler, worker=worker)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from autoguide_jax.claims import decisions
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.generation import Call, Programs, calls_per_image, sample_labels, seed_list
 from autoguide_jax.guidance import Guidance
@@ -113,6 +114,21 @@ def test_stacked_networks_draw_what_separate_ones_draw():
     assert_same_images(fastest, apart)
     [measured] = programs.stacked.values()
     assert set(measured) == {False, True}
+
+
+def test_the_choice_is_kept_for_what_is_resumed(tmp_path, monkeypatch):
+    """Timings differ from run to run, and stacked networks differ in rounding."""
+    calls, rules, chosen = PAIR, (Guidance(1.8, (0.05, 10.0)),), []
+    for fastest in (True, False):
+        monkeypatch.setattr(Programs, 'faster', lambda *_, now=fastest: now)
+        programs = Programs(Heun(6), 8, settle=decisions(tmp_path))
+        jit = programs.jit
+        programs.jit = lambda calls, stacked, jit=jit: (
+            chosen.append(stacked),
+            jit(calls, stacked),
+        )[1]
+        programs.images(calls, rules, SEEDS[:8], LABELS[:8])
+    assert chosen == [True, True]
 
 
 def test_only_a_guide_that_is_alike_is_stacked():

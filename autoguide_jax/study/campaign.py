@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 from autoguide_jax import config, files, processes, stop, train
+from autoguide_jax.claims import decisions
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
@@ -75,7 +76,8 @@ class Study(Record):
                 config.build(s.data), s.features, s.metrics, self.workdir / 'features'
             )
         self.sampler = config.build(s.sampler)
-        self.programs = Programs(self.sampler, s.batch_size, s.stack)
+        settle = decisions(self.workdir)
+        self.programs = Programs(self.sampler, s.batch_size, s.stack, settle=settle)
         table = self.workdir / 'results.jsonl'
         self.scorer = Scorer(Networks(), self.programs, self.evaluator, table, s.sampler, s.classes)
 
