@@ -3,15 +3,21 @@
 usage: eight_devices.py WORKDIR → one JSON line: losses, held and away by 'devices/shards', …
 """
 
+import dataclasses
+import hashlib
 import json
 import sys
+import types
 
 import jax
 import numpy as np
 
 from autoguide_jax import config, mesh
 from autoguide_jax.checkpoints import Checkpoints
-from autoguide_jax.train_step import Settings, resolve
+from autoguide_jax.generation import CHURN, NOISE, Call, Programs, sample_labels, stream, unit_noise
+from autoguide_jax.guidance import Guidance
+from autoguide_jax.samplers import Heun
+from autoguide_jax.train_step import Settings, resolve, sample_keys
 from autoguide_jax.trainer import Trainer
 
 TOPOLOGIES = [(1, 1), (2, 1), (4, 2), (8, 8)]
@@ -28,7 +34,9 @@ TREE = {
 }  # fmt: skip
 
 
-def trainer_on(settings, dataset, devices, shards):
+def trainer_on(settings, dataset, devices, shards, microbatch_size=0):
+    train = dataclasses.replace(settings.train, microbatch_size=microbatch_size)
+    settings = dataclasses.replace(settings, train=train)
     devices = mesh.over(jax.devices()[:devices], shards)
     return Trainer(settings, resolve(settings, dataset), devices)
 
@@ -51,6 +59,44 @@ def held(state):
     return own / sum(leaf.nbytes for leaf in leaves)
 
 
+def bits(tree):
+    """A hash of every bit of a tree of arrays."""
+    leaves = [
+        np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(jax.device_get(tree))
+    ]
+    return hashlib.sha256(b''.join(leaves)).hexdigest()
+
+
+def randomness(devices):
+    """Bits of noise, labels and keys of training and sampling, drawn on so many devices."""
+    part = mesh.over(jax.devices()[:devices])
+    split, whole = mesh.by_sample(part), mesh.replicated(part)
+    seeds = jax.device_put(np.arange(16, dtype=np.uint32), split)
+
+    def draw(seeds):
+        keys = [jax.vmap(lambda s: stream(s, purpose))(seeds) for purpose in (NOISE, CHURN)]  # noqa: B023
+        return unit_noise(keys[0], (8, 8, 1)), [jax.random.key_data(k) for k in keys]
+
+    step = jax.jit(lambda step: jax.tree.map(jax.random.key_data, sample_keys(0, step, 16)))
+    drawn = jax.jit(draw, in_shardings=split, out_shardings=split)(seeds)
+    return bits((drawn, step(jax.device_put(np.int32(7), whole)), sample_labels(range(16), 10)))
+
+
+def images(trainer, state, devices, batch_size):
+    """uint8 [16, 8, 8, 1] of a guided sampler on so many devices, batch_size at a time."""
+    tree = resolve(trainer.settings, config.build(trainer.settings.data))
+    networks = []
+    for k in range(2):
+        ema = jax.tree.map(lambda leaf: leaf[k], state['ema'])  # noqa: B023
+        variables = {'params': ema, 'buffers': state['buffers']}
+        made = {'denoiser': trainer.denoiser, 'variables': variables, 'config': tree}
+        networks.append(Call(types.SimpleNamespace(**made)))
+    programs = Programs(Heun(4), batch_size, stack='off')
+    programs.devices = mesh.over(jax.devices()[:devices])
+    labels = sample_labels(range(16), 10)
+    return programs.all_images(networks, (Guidance(1.7),), np.arange(16), labels)
+
+
 def main(workdir):
     settings = config.parse(Settings, TREE)
     dataset = config.build(settings.data)
@@ -62,6 +108,12 @@ def main(workdir):
         trainers[name] = trainer
         state, losses[name] = train(trainer, trainer.init(), dataset, range(3))
         shares[name], ends[name] = held(state), jax.device_get(state)
+    accumulated = trainer_on(settings, dataset, 4, 2, microbatch_size=8)
+    losses['4/2 by 8'] = train(accumulated, accumulated.init(), dataset, range(3))[1]
+    drawn = {
+        f'{n} by {size}': images(trainers['1/1'], ends['1/1'], n, size)
+        for n, size in [(1, 2), (2, 4), (8, 16), (4, 16)]
+    }
     moved = []
     # The last one, on eight devices, goes on on one, then on four.
     for name in ('1/1', '4/2'):
@@ -78,7 +130,15 @@ def main(workdir):
         name: max(jax.tree.leaves(jax.tree.map(far, end['params'], ends['1/1']['params'])))
         for name, end in ends.items()
     }
-    found = {'losses': losses, 'held': shares, 'away': away, 'restored': moved, 'next': goes_on}
+    pictures = {
+        name: [bits(found), int(np.abs(found.astype(int) - drawn['1 by 2']).max())]
+        for name, found in drawn.items()
+    }
+    found = {
+        'randomness': {n: randomness(n) for n in (1, 2, 4, 8)},
+        'images': pictures,
+        'spread': float(np.std(drawn['1 by 2'])),
+    } | {'losses': losses, 'held': shares, 'away': away, 'restored': moved, 'next': goes_on}
     print(json.dumps(found))
 
 

@@ -32,10 +32,21 @@ def found(tmp_path_factory):
 
 def test_losses_are_the_same_on_any_devices_split_or_not(found):
     alone = found['losses']['1/1']
-    assert len(found['losses']) == 4 and len(set(alone)) == 3
+    assert len(found['losses']) == 5 and len(set(alone)) == 3
     for name, losses in found['losses'].items():
         np.testing.assert_allclose(losses, alone, rtol=2e-5, err_msg=name)
-        assert found['away'][name] < 1e-4, name
+    assert len(found['away']) == 4 and max(found['away'].values()) < 1e-4
+
+
+def test_noise_labels_and_keys_are_the_same_bits_on_any_devices(found):
+    assert len(found['randomness']) == 4 and len(set(found['randomness'].values())) == 1
+
+
+def test_images_are_the_same_bits_at_equal_batch_per_device_and_the_same_up_to_rounding(found):
+    images = found['images']
+    assert images['1 by 2'][0] == images['2 by 4'][0] == images['8 by 16'][0]
+    assert len(images) == 4 and found['spread'] > 10
+    assert max(far for _, far in images.values()) <= 1
 
 
 def test_a_device_holds_its_part_of_the_state_only(found):
