@@ -11,7 +11,10 @@ PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 @functools.cache
 def git_commit():
-    """Commit of the source tree, with '+changes' if it has uncommitted ones; '' if unknown."""
+    """Commit of the source tree, with '+changes' if it has uncommitted ones; '' if unknown.
+
+    A tree that launch/ sent to a worker is no repository: its commit is in the file .commit.
+    """
     root = pathlib.Path(__file__).resolve().parents[1]
 
     def git(*words):
@@ -19,7 +22,8 @@ def git_commit():
         return done.stdout.strip() if done.returncode == 0 else ''
 
     if not (root / '.git').exists():
-        return ''
+        sent = root / '.commit'
+        return sent.read_text().strip() if sent.exists() else ''
     try:
         return git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain') else '')
     except OSError:  # no git on this machine
