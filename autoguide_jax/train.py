@@ -168,7 +168,8 @@ def begin(trainer, checkpoints, recent):
     metrics.jsonl that are later than the checkpoint are cut off.
     """
     if checkpoints.latest() is None:
-        state, nimg = trainer.init(), 0
+        state = stop.interruptible(trainer.init, doing='compiling the initial state')
+        nimg = 0
     else:
         state, meta = checkpoints.restore(trainer.target())
         nimg = int(meta['nimg'])
