@@ -96,18 +96,21 @@ def _start(command, settings):
     if 'hosts' in command.flags:
         registry.resolve('autoguide_jax.processes:connect')(command.flags['hosts'])
     main = registry.resolve(verb.main)
-    if workdir and verb.settings:
-        path = registry.resolve('autoguide_jax.files:path')
-        path(workdir).mkdir(parents=True, exist_ok=True)
     try:
+        if workdir and verb.settings:
+            registry.resolve('autoguide_jax.files:make_folder')(workdir)
         with stop.watch():
             result = main(settings, workdir) if verb.settings else main(workdir)
             if verb.then:
                 stop.check(command.verb)
                 registry.resolve(VERBS[verb.then].main)(workdir)
-    except ValueError as error:
-        error.add_note('(--debug shows where)')
-        raise
+    except Exception as error:
+        clear = registry.resolve('autoguide_jax.buckets:explained')(error)
+        if isinstance(error, ValueError):
+            error.add_note('(--debug shows where)')
+        if clear is error:
+            raise
+        raise clear from error
     return result
 
 

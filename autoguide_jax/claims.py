@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 
-from autoguide_jax import files, stop
+from autoguide_jax import buckets, files, stop
 
 BEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
@@ -133,7 +133,12 @@ def create(p, data):
     """
     target = files.path(p)
     if files.is_remote(target):
-        return _upload(target, data)
+        try:
+            buckets.write(target, data, new=True)
+            return True
+        except FileExistsError:
+            # It may be this one, from a try whose answer was lost.
+            return files.read_bytes(target) == data
     temporary = target.parent / f'.{target.name}.{uuid.uuid4().hex[:12]}.tmp'
     try:
         files.write_bytes(temporary, data)
@@ -143,13 +148,3 @@ def create(p, data):
         return False
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _upload(target, data):
-    import gcsfs
-
-    try:
-        gcsfs.GCSFileSystem().pipe_file(str(target), data, mode='create')  # ifGenerationMatch=0
-        return True
-    except FileExistsError:
-        return False

@@ -1,8 +1,9 @@
 """Files on a local disk or in a bucket (gs://…), through etils.epath.
 
 Every write is atomic: a reader sees the old content or the new, never half of it. A killed writer
-leaves at most a hidden '.name.….tmp' file behind, which nothing reads. JSON is always valid JSON:
-non-finite floats are stored as the strings 'nan', 'inf', '-inf', so float(value) reads them back.
+leaves at most a hidden '.name.….tmp' file on a disk, and nothing in a bucket. JSON is always valid
+JSON: non-finite floats are stored as the strings 'nan', 'inf', '-inf', so float(value) reads them
+back. Errors of a full or unwritable disk, and of a bucket, say what to do.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import uuid
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
@@ -18,12 +18,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from etils import epath
 
+from autoguide_jax import buckets, disks
+
 BLOCK = 1 << 20
 
 
 def path(p: Any) -> epath.Path:
     """Return the epath of a string or path, '~' expanded; local and bucket paths alike."""
-    return epath.Path(p).expanduser()
+    found = epath.Path(p).expanduser()
+    if '://' in os.fspath(found):
+        buckets.prepare()
+    return found
 
 
 def is_remote(p: Any) -> bool:
@@ -31,55 +36,51 @@ def is_remote(p: Any) -> bool:
     return '://' in os.fspath(path(p)) or os.fspath(path(p)).startswith('/gs/')
 
 
+def make_folder(p: Any) -> None:
+    """Make a folder with those above it; buckets have none and need none."""
+    if not is_remote(p):
+        with disks.advising(p):
+            path(p).mkdir(parents=True, exist_ok=True)
+
+
 def names(folder: Any, suffix: str = '') -> list[str]:
     """Return the sorted names in a folder that end with suffix; [] if the folder does not exist.
 
-    Hidden names (unfinished writes among them) are left out.
+    Hidden names (unfinished writes among them) are left out. In a bucket, what was written a moment
+    ago may be missing.
     """
     folder = path(folder)
-    if not folder.exists():
+    listing = lambda: [child.name for child in folder.iterdir()]
+    try:
+        found = buckets.patiently('list', folder, listing) if is_remote(folder) else listing()
+    except FileNotFoundError:
         return []
-    found = (child.name for child in folder.iterdir())
     return sorted(n for n in found if n.endswith(suffix) and not n.startswith('.'))
 
 
-def _sync_folder(folder) -> None:
-    """Make a rename survive a power cut; buckets need nothing."""
-    descriptor = os.open(os.fspath(folder), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
-def writing(p: Any) -> Iterator[BinaryIO]:
+def writing(p: Any, new: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary file that takes the place of p on a clean exit and leaves p alone otherwise.
 
-    Folders are made as needed. The temporary file lies in the same folder, so that the final
-    rename is atomic.
+    Folders are made as needed. new: FileExistsError if p is there already, in a bucket also if it
+    came there meanwhile.
     """
     target = path(p)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f'.{target.name}.{uuid.uuid4().hex[:12]}.tmp'
-    remote = is_remote(target)
-    try:
-        with temporary.open('wb') as file:
-            yield file
-            if not remote:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    if not remote:
-        _sync_folder(target.parent)
+    with buckets.uploading(target, new) if is_remote(target) else disks.replacing(target, new) as f:
+        yield f
+
+
+def read_bytes(p: Any) -> bytes:
+    """Return a file's bytes. Errors: FileNotFoundError."""
+    target = path(p)
+    return buckets.read(target) if is_remote(target) else target.read_bytes()
 
 
 def write_bytes(p: Any, data: bytes) -> None:
     """Write bytes atomically."""
+    if is_remote(p):
+        buckets.write(path(p), data)
+        return
     with writing(p) as file:
         file.write(data)
 
@@ -122,7 +123,7 @@ def write_json(p: Any, obj: Any) -> None:
 def read_json(p: Any) -> Any:
     """Read a JSON file. Errors: FileNotFoundError; ValueError naming the file if not JSON."""
     try:
-        return json.loads(path(p).read_bytes())
+        return json.loads(read_bytes(p))
     except ValueError as error:
         raise ValueError(f'{p} is not valid JSON: {error}') from error
 
@@ -150,16 +151,31 @@ def append_jsonl(p: Any, row: Mapping) -> None:
     target = path(p)
     line = json.dumps(plain(row), allow_nan=False).encode() + b'\n'
     if is_remote(target):
-        whole, rest = _split(target.read_bytes() if target.exists() else b'')
+        whole, rest = _split(_bytes_or_none(target) or b'')
         write_bytes(target, whole + (rest + b'\n' if _row(rest) is not None else b'') + line)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(os.fspath(target), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    with os.fdopen(descriptor, 'r+b', buffering=0) as file:
-        line = _repair(file) + line
-        if file.write(line) != len(line):
-            raise OSError(f'{p}: short write, the disk may be full')
-        os.fsync(file.fileno())
+    with disks.advising(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(os.fspath(target), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        with os.fdopen(descriptor, 'r+b', buffering=0) as file:
+            line = _repair(file) + line
+            size = file.seek(0, os.SEEK_END)
+            try:
+                while written := file.write(line):
+                    line = line[written:]
+                os.fsync(file.fileno())
+            except OSError:
+                # Half a line on a full disk would only keep it full.
+                file.truncate(size)
+                raise
+
+
+def _bytes_or_none(p):
+    """A file's bytes, None if there is no file; a failing bucket is an error, not an absence."""
+    try:
+        return read_bytes(p)
+    except FileNotFoundError:
+        return None
 
 
 def _repair(file) -> bytes:
@@ -184,10 +200,9 @@ def read_jsonl(p: Any) -> list[dict]:
     A last line without its newline that is no row is what a killed writer leaves: it is left out.
     Errors: ValueError naming file and line for any other line that is not a JSON object.
     """
-    target = path(p)
-    if not target.exists():
+    if (content := _bytes_or_none(p)) is None:
         return []
-    whole, rest = _split(target.read_bytes())
+    whole, rest = _split(content)
     rows = []
     for number, line in enumerate(whole.splitlines(), 1):
         if (row := _row(line)) is None:

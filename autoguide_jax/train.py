@@ -12,7 +12,17 @@ import time
 import jax
 import numpy as np
 
-from autoguide_jax import config, data, files, mesh, processes, provenance, snapshots, stop
+from autoguide_jax import (
+    config,
+    data,
+    disks,
+    files,
+    mesh,
+    processes,
+    provenance,
+    snapshots,
+    stop,
+)
 from autoguide_jax.checkpoints import Checkpoints
 from autoguide_jax.data.loader import batches
 from autoguide_jax.progress import Progress
@@ -45,7 +55,8 @@ def main(settings, workdir):
         runs = {workdir / f'seed-{seed}': seed for seed in settings.seeds}
     for seed in runs.values():
         data.indices(seed, settings.train.total_nimg, 0, dataset.num_images)
-    with stop.watch():
+    claimed = []
+    with stop.watch(), disks.telling_if_gone(claimed):
         processes.check_shared(workdir)
         checkpoints = Checkpoints(workdir)
         try:
@@ -58,6 +69,7 @@ def main(settings, workdir):
                 )
             for folder, seed in runs.items():
                 claim(folder, {**tree, 'seed': seed}, seen)
+                claimed.append(folder)
             if seen < settings.train.total_nimg:
                 run(settings, tree, dataset, devices, runs, checkpoints)
         finally:
@@ -91,7 +103,6 @@ def claim(workdir, tree, seen):
         if files.plain(tree) == old:
             return
     if processes.is_main():
-        workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(file, {'provenance': provenance.describe(), **tree})
 
 
@@ -124,7 +135,7 @@ def run(settings, tree, dataset, devices, runs, checkpoints):
     ):
         each = (batches(dataset, seed, nimg, loop.batch_size, rows) for seed in runs.values())
         streams = [stack.enter_context(stream) for stream in each]
-        asked = False
+        intervals, asked = (loop.log_nimg, loop.snapshot_nimg, loop.checkpoint_nimg), False
         while nimg < loop.total_nimg:
             batch = next_batch(streams, settings.seeds)
             state, metrics = step(state, *trainer.put(*batch, bool(stop.requested())))
@@ -134,6 +145,9 @@ def run(settings, tree, dataset, devices, runs, checkpoints):
             recent.add(nimg, metrics, names)
             bar.update(loop.batch_size)
             done = nimg >= loop.total_nimg
+            due = any(nimg % n == 0 for n in intervals)
+            if due or done or stopping:
+                disks.still_there(runs)
             if nimg % loop.log_nimg == 0 or done:
                 bar.note(loss=recent.write())
             if nimg % loop.snapshot_nimg == 0 or nimg in loop.snapshot_at or done:

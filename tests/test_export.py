@@ -182,8 +182,8 @@ def test_a_copy_that_reads_back_otherwise_is_an_error(source, tmp_path, monkeypa
     write = files.writing
 
     @contextlib.contextmanager
-    def forgetful(p):
-        with write(p) as file:
+    def forgetful(p, new=False):
+        with write(p, new) as file:
             yield file
             if p.name == 'grid.png':
                 file.seek(10)
@@ -198,17 +198,17 @@ def test_a_copy_that_reads_back_otherwise_is_an_error(source, tmp_path, monkeypa
 # The thirteenth file never gets done, and every file is recorded as soon as it is.
 STUCK = """
 import sys, time
-from autoguide_jax import export, files
+from autoguide_jax import copying, export, files
 write, names = files.writing, []
-def stuck(p):
+def stuck(p, new=False):
     if p.name != 'export.json' and p.parent.name != 'export.parts':
         names.append(p.name)
         if len(names) == 13:
             print('stuck', flush=True)
             time.sleep(600)
-    return write(p)
+    return write(p, new)
 files.writing = stuck
-export.THREADS = 1
+copying.Disk.threads = 1
 export.RECORD_SECONDS = 0
 export.main(export.Settings(*sys.argv[1:]))
 """

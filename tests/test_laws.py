@@ -16,10 +16,10 @@ PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
     'config schema values arguments helptext tables files machine mesh progress stop provenance '
-    'processes claims',
+    'processes claims buckets disks',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
-    'train_step trainer',
+    'train_step trainer copying',
     'train generate evaluate',
     'sweep study export report reconstruct bench importers',
     '__main__ verbs',
@@ -30,11 +30,14 @@ WITHIN = {
     (1, 'arguments', 'values'), (1, 'config', 'schema'), (1, 'config', 'values'),
     (1, 'schema', 'values'), (1, 'helptext', 'tables'), (1, 'processes', 'files'),
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
+    (1, 'claims', 'buckets'),
+    (1, 'files', 'buckets'), (1, 'files', 'disks'), (1, 'buckets', 'disks'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
     (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
     (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'), (3, 'generation', 'snapshots'),
     (3, 'foreign_images', 'data'), (3, 'foreign_images', 'sample_sets'),
+    (3, 'copying', 'data'),
 }  # fmt: skip
 ONLY = {'ml_collections': {'config', '__main__'}, 'flax': {'backbones', 'denoiser'}}
 INHERITED = {'value'}  # documented where the contract is

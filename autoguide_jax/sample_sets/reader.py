@@ -40,6 +40,13 @@ class SampleSet:
         """12 hex digits of seeds, labels and pixels: the same for equal images in any format."""
         return self.manifest['content_hash']
 
+    @property
+    def file_names(self) -> list[str]:
+        """Names of the files that make up the set, relative to its folder; without the preview."""
+        formats = self.manifest['formats']
+        pngs = [storage.png_name(seed) for seed in self.seeds.tolist() if 'png' in formats]
+        return [storage.MANIFEST, storage.INDEX] + [storage.NPZ] * ('npz' in formats) + pngs
+
     def batches(
         self, batch_size: int
     ) -> Iterator[tuple[UInt8[np.ndarray, 'b h w c'], Int[np.ndarray, ' b'] | None]]:
@@ -91,10 +98,10 @@ class SampleSet:
 
 def is_set(folder: Any) -> bool:
     """True if a folder holds the manifest of a sample set, complete or not."""
-    file = files.path(folder) / storage.MANIFEST
-    if not file.exists():
+    try:
+        manifest = files.read_json(files.path(folder) / storage.MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    manifest = files.read_json(file)
     return isinstance(manifest, dict) and {'seeds', 'formats', 'complete'} <= manifest.keys()
 
 
@@ -105,9 +112,9 @@ def open_set(folder: Any) -> SampleSet:
     missing: how many of how many are there.
     """
     folder = files.path(folder)
-    if not folder.exists():
-        raise FileNotFoundError(f'{folder} does not exist; a sample set was expected there')
     if not is_set(folder):
+        if not folder.exists():
+            raise FileNotFoundError(f'{folder} does not exist; a sample set was expected there')
         raise ValueError(f'{folder} is not a sample set: it has no {storage.MANIFEST} of one')
     manifest = files.read_json(folder / storage.MANIFEST)
     records = storage.Records(folder)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import math
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,6 +27,8 @@ MANIFEST, INDEX, NPZ, GRID, PARTS = (
 THREADS = 16
 GRID_SIDE = 8
 GRID_CELL_PIXELS = 32
+# Seconds between looks at a bucket whose listing lacks parts that were written.
+LISTING_PAUSES = (1, 4, 15, 40)
 
 
 def encode_png(image: UInt8[np.ndarray, 'h w c']) -> bytes:
@@ -125,10 +128,16 @@ def save_npz_images(p: Any, seeds, labels, shape: tuple, images: Iterable[np.nda
 
 
 class Records:
-    """Seeds (ascending), labels and pixel digests of a set that are recorded on disk."""
+    """Seeds (ascending), labels and pixel digests of a set that are recorded on disk.
 
-    def __init__(self, folder):
-        self.parts = [folder / PARTS / name for name in files.names(folder / PARTS, '.npz')]
+    own: names of parts that this process wrote itself: they are there even if a listing that lags
+    does not know them yet, and of a seed that was written twice they count.
+    """
+
+    def __init__(self, folder, own: Iterable[str] = ()):
+        own = sorted(own)
+        others = [name for name in files.names(folder / PARTS, '.npz') if name not in own]
+        self.parts = [folder / PARTS / name for name in others + own]
         index = folder / INDEX
         empty = np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, 32), np.uint8)
         tables = parallel(self._read, [index] * index.exists() + self.parts)
@@ -142,10 +151,34 @@ class Records:
         with files.open_npz(file) as z:
             return z['seeds'], z['labels'], z['digests']
 
+    def lacks(self, seeds) -> Int[np.ndarray, ' n']:
+        """Return those of some seeds that are not recorded, ascending."""
+        return np.setdiff1d(seeds, self.seeds)
+
     def select(self, seeds):
         """Return (labels, digests) of seeds, all of which must be recorded."""
         rows = np.searchsorted(self.seeds, seeds)
         return self.labels[rows], self.digests[rows]
+
+
+def settled_records(folder, own: Iterable[str], seeds) -> Records:
+    """Return the records once they cover some seeds that are known to be written.
+
+    In a bucket the parts of other processes may take a while to be listed.
+    Errors: ValueError if they never are.
+    """
+    for pause in LISTING_PAUSES if files.is_remote(folder) else ():
+        records = Records(folder, own)
+        if not len(records.lacks(seeds)):
+            return records
+        time.sleep(pause)
+    records = Records(folder, own)
+    if len(lacking := records.lacks(seeds)):
+        raise ValueError(
+            f'{folder / PARTS} lacks the records of {len(lacking)} of {len(seeds)} images, the '
+            f'first is that of seed {lacking[0]}. Run the same command again; it makes them anew.'
+        )
+    return records
 
 
 def read_array(file, name: str) -> np.ndarray:
@@ -161,7 +194,13 @@ def present(folder, manifest: dict, records: Records) -> Int[np.ndarray, ' n']:
         tops = [folder / 'images' / f'{k:06d}' for k in np.unique(seeds // 1000)]
         found = itertools.chain(*parallel(lambda top: files.names(top, '.png'), tops))
         stems = [int(name[:-4]) for name in found if name[:-4].isdigit()]
-        seeds = np.intersect1d(seeds, np.array(stems, np.int64))
+        listed = np.intersect1d(seeds, np.array(stems, np.int64))
+        if files.is_remote(folder):
+            # A listing may lag; what it lacks is looked at one by one.
+            unlisted = np.setdiff1d(seeds, listed).tolist()
+            there = parallel(lambda seed: (folder / png_name(seed)).exists(), unlisted)
+            listed = np.union1d(listed, [s for s, known in zip(unlisted, there) if known])
+        seeds = listed.astype(np.int64)
     if 'npz' in manifest['formats']:
         held = [p for p in (*records.parts, folder / NPZ) if p.exists()]
         tables = parallel(lambda p: read_array(p, 'seeds'), held)

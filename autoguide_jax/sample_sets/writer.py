@@ -125,6 +125,7 @@ class Writer:
         records = storage.Records(folder)
         self._done = set(storage.present(folder, manifest, records).tolist())
         self.recorded = len(records.seeds)
+        self._own = []
         self._next_part = 1 + max((int(p.name.split('-')[0]) for p in records.parts), default=-1)
 
     def missing(self) -> Int[np.ndarray, ' n']:
@@ -154,6 +155,7 @@ class Writer:
             part['images'] = images
         name = f'{self._next_part:06d}-{int(seeds[0]):09d}.npz'
         files.save_npz(self.folder / storage.PARTS / name, part)
+        self._own.append(name)
         self._next_part += 1
         self._done.update(seeds.tolist())
 
@@ -188,7 +190,7 @@ class Writer:
                 f'{self.folder} lacks {len(missing)} of {len(self.seeds)} images, the first is '
                 f'that of seed {int(missing[0])}'
             )
-        records = storage.Records(self.folder)
+        records = storage.settled_records(self.folder, self._own, self.seeds)
         if self.manifest['complete'] and not records.parts:
             return SampleSet(self.folder, self.manifest, records)
         labels, digests = records.select(self.seeds)
@@ -206,9 +208,16 @@ class Writer:
             everything.update(array.tobytes())
         self.manifest |= {'complete': True, 'content_hash': everything.hexdigest()[:12]}
         files.write_json(self.folder / storage.MANIFEST, self.manifest)
-        if (self.folder / storage.PARTS).exists():
-            (self.folder / storage.PARTS).rmtree()
+        self._remove(records.parts)
         return found
+
+    def _remove(self, parts):
+        """Remove what the index has made superfluous, by name: listings may lag."""
+        self._own.clear()
+        if files.is_remote(self.folder):
+            storage.parallel(lambda part: part.unlink(missing_ok=True), parts)
+        else:
+            (self.folder / storage.PARTS).rmtree(missing_ok=True)
 
     def _save_npz(self, labels, records):
         shown = len(self.seeds) >= SHOWN_IMAGES
