@@ -22,7 +22,9 @@ def _known(command):
     """Return the names of the flags that a verb takes."""
     verb, known = VERBS[command.verb], set(FLAGS)
     if verb.settings is None:
-        known -= {'config', 'dry_run', 'hosts'}
+        known -= {'config', 'dry_run'}
+    if not verb.hosts:
+        known -= {'hosts'}
     if command.verb == 'prepare':
         known -= {'workdir', 'devices'}
         known |= set(schema.component_fields(_prepared(command))) if command.words else set()
@@ -64,12 +66,13 @@ def run(command):
         print(json.dumps(config.resolved(settings), indent=2, ensure_ascii=False))
         return
     result = _prepare(command) if command.verb == 'prepare' else _start(command, settings)
-    if 'hosts' in flags and not registry.resolve('autoguide_jax.processes:is_main')():
-        return
-    if result is not None:
-        print(tables.render(result))
-    if 'json' in flags:
-        registry.resolve('autoguide_jax.files:write_json')(flags['json'], result)
+    if 'hosts' not in flags or registry.resolve('autoguide_jax.processes:is_main')():
+        if result is not None:
+            print(tables.render(result))
+        if 'json' in flags:
+            registry.resolve('autoguide_jax.files:write_json')(flags['json'], result)
+    if judge := VERBS[command.verb].judge:
+        registry.resolve(judge)(result)
 
 
 def _settings(command):
@@ -94,6 +97,7 @@ def _start(command, settings):
         raise ValueError(f'{command.verb} needs --workdir=FOLDER, local or gs://')
     _prepare_jax(command.flags)
     if 'hosts' in command.flags:
+        registry.resolve('autoguide_jax.health:before_connecting')(command.flags['hosts'])
         registry.resolve('autoguide_jax.processes:connect')(command.flags['hosts'])
     main = registry.resolve(verb.main)
     try:
@@ -187,29 +191,33 @@ def explain(command):
 
 
 def main(argv=None):
-    """Run one command line and return its exit code: 0, 2 for what the user can mend, 128+signal.
-
-    A stopped program leaves through os._exit, because a compilation may still run in a thread.
-    """
+    """Run a command line and return its exit code: 0, 2 for what the user can mend, 128+signal."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         command = arguments.read(argv)
         run(command)
     except stop.Stopped as stopped:
         resumes = '; the same command resumes' if VERBS[command.verb].workdir else ''
-        sys.stdout.flush()
         print(f'{stopped}{resumes}', file=sys.stderr, flush=True)
-        if 'hosts' in command.flags:
-            registry.resolve('autoguide_jax.processes:leave')()
-        os._exit(128 + stopped.signum)
+        _leave(command, 128 + stopped.signum)
     except (KeyboardInterrupt, BrokenPipeError) as error:
         return 130 if isinstance(error, KeyboardInterrupt) else 141
     except (ValueError, OSError, FloatingPointError) as error:
         if '--debug' in argv:
             raise
         print(' '.join([f'error: {error}', *getattr(error, '__notes__', ())]), file=sys.stderr)
+        if stop.hung():
+            _leave(command, 2)
         return 2
     return 0
+
+
+def _leave(command, code):
+    """End at once: a compilation may still run in a thread, or work hang that others wait for."""
+    sys.stdout.flush()
+    if 'hosts' in command.flags:
+        registry.resolve('autoguide_jax.processes:leave')()
+    os._exit(code)
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ class _State:
 
     watching = False
     signum = None
+    hung = False
     tell = heard = None
     listened = -_LISTEN_SECONDS
 
@@ -40,6 +41,14 @@ class Stopped(Exception):
         self.doing, self.saved, self.signum = doing, saved, int(signum)
         note = f'; saved {saved}' if saved else ''
         super().__init__(f'stopped by {signal.Signals(signum).name} while {doing}{note}')
+
+
+class Hung(ValueError):
+    """Work did not end in its time. Something still waits for it: leave through os._exit."""
+
+    def __init__(self, *words):
+        give_up()
+        super().__init__(*words)
 
 
 def _receive(signum, frame):
@@ -104,6 +113,16 @@ def end(doing, saved=''):
     raise Stopped(doing, saved, _State.signum or signal.SIGTERM)
 
 
+def give_up():
+    """Let this process end without waiting for what hangs, here or on a host it is joined with."""
+    _State.hung = True
+
+
+def hung():
+    """Whether something hangs, so that an ordinary exit would wait for it."""
+    return _State.hung
+
+
 class _Outcome:
     """Keeps what the body of a with statement returned or raised, and tells that it ended."""
 
@@ -119,6 +138,12 @@ class _Outcome:
         self.done.set()
         return True
 
+    def get(self):
+        """What fn returned; raises what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
 
 def interruptible(fn, doing='compiling'):
     """Return fn(), or raise Stopped within about 0.1 s of a signal even if fn sits in native code.
@@ -130,15 +155,34 @@ def interruptible(fn, doing='compiling'):
     if not _State.watching or threading.current_thread() is not threading.main_thread():
         return fn()
     check(doing)
+    outcome = _begin(fn, doing)
+    while not outcome.done.wait(_POLL_SECONDS):
+        check(doing)
+    return outcome.get()
+
+
+def limited(fn, seconds, late, doing='waiting'):
+    """Return fn(), or raise Hung(late) after this many seconds even if fn sits in native code.
+
+    What hosts do together hangs when one of them is missing. As with interruptible, fn runs in a
+    daemon thread, which is abandoned then or at a signal.
+    """
+    check(doing)
+    outcome, end = _begin(fn, doing), time.monotonic() + seconds
+    while not outcome.done.wait(_POLL_SECONDS):
+        check(doing)
+        if time.monotonic() > end:
+            raise Hung(late)
+    return outcome.get()
+
+
+def _begin(fn, doing):
+    """The _Outcome, to come, of fn in a daemon thread."""
     outcome = _Outcome()
 
     def work():
         with outcome:
             outcome.value = fn()
 
-    threading.Thread(target=work, name=f'interruptible {doing}', daemon=True).start()
-    while not outcome.done.wait(_POLL_SECONDS):
-        check(doing)
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.value
+    threading.Thread(target=work, name=doing, daemon=True).start()
+    return outcome

@@ -17,6 +17,7 @@ from autoguide_jax import (
     data,
     disks,
     files,
+    health,
     mesh,
     processes,
     provenance,
@@ -26,7 +27,8 @@ from autoguide_jax import (
 from autoguide_jax.checkpoints import Checkpoints
 from autoguide_jax.data.loader import batches
 from autoguide_jax.progress import Progress
-from autoguide_jax.train_step import SIGMA_BINS, Settings, leaf_names, resolve
+from autoguide_jax.recent import Recent
+from autoguide_jax.train_step import Settings, leaf_names, resolve
 from autoguide_jax.trainer import Trainer
 
 __all__ = ['Settings', 'main']
@@ -35,6 +37,7 @@ __all__ = ['Settings', 'main']
 # the data lie is free, what they are is not: the fingerprint in `dataset` tells.
 MAY_CHANGE = ('train.total_nimg', 'train.log_nimg', 'train.checkpoint_nimg')
 MAY_CHANGE += ('mesh.params', 'mesh.shards', 'data.path', 'data.data_dir', 'data.cache_mib')
+MAY_CHANGE += ('read.threads', 'read.ahead')
 # Settings that came later, with what the runs before them had.
 BEFORE = {'seeds': [], 'train.snapshot_at': []}
 BEFORE |= {'denoiser.name': 'edm', 'denoiser.logvar_channels': 128}
@@ -43,12 +46,15 @@ BEFORE |= {'denoiser.name': 'edm', 'denoiser.logvar_channels': 128}
 def main(settings, workdir):
     """Train to train.total_nimg in workdir; return {'run', 'nimg', 'loss', …}, a list if seeds.
 
-    Errors: ValueError if workdir holds another run; FloatingPointError at a non-finite gradient.
+    Errors: ValueError if workdir holds another run, and what health.quick finds;
+    FloatingPointError at a non-finite gradient.
     Raises stop.Stopped, after saving, when a signal asks for it.
     """
     workdir = files.path(workdir)
     dataset = config.build(settings.data)
     tree = resolve(settings, dataset)
+    # Where the data lie may differ between hosts; what they are is in the fingerprint.
+    health.quick(workdir, files.plain({**tree, 'data': None}))
     devices = settings.mesh.make(settings.train.batch_size)
     runs = {workdir: settings.seed}
     if settings.seeds:
@@ -57,7 +63,6 @@ def main(settings, workdir):
         data.indices(seed, settings.train.total_nimg, 0, dataset.num_images)
     claimed = []
     with stop.watch(), disks.telling_if_gone(claimed):
-        processes.check_shared(workdir)
         checkpoints = Checkpoints(workdir)
         try:
             seen = (checkpoints.latest() or 0) * settings.train.batch_size
@@ -124,6 +129,8 @@ def run(settings, tree, dataset, devices, runs, checkpoints):
     loop = settings.train
     trainer = Trainer(settings, tree, devices, score=getattr(dataset, 'score', None))
     recent = Recent(loop.batch_size, list(runs), stop_at_nonfinite=loop.nonfinite == 'stop')
+    seen = (checkpoints.latest() or 0) * loop.batch_size
+    health.check_room(checkpoints.folder.parent, *trainer.storage(seen))
     state, nimg = begin(trainer, checkpoints, recent)
     step = stop.interruptible(trainer.compile, doing='compiling the training step')
     names = leaf_names(trainer.abstract['params'])
@@ -133,11 +140,14 @@ def run(settings, tree, dataset, devices, runs, checkpoints):
         Progress(loop.total_nimg, 'img', f'train {title}', done=nimg) as bar,
         contextlib.ExitStack() as stack,
     ):
-        each = (batches(dataset, seed, nimg, loop.batch_size, rows) for seed in runs.values())
+        ahead = {'workers': settings.read.threads, 'prefetch': settings.read.ahead}
+        each = (batches(dataset, s, nimg, loop.batch_size, rows, **ahead) for s in runs.values())
         streams = [stack.enter_context(stream) for stream in each]
         intervals, asked = (loop.log_nimg, loop.snapshot_nimg, loop.checkpoint_nimg), False
         while nimg < loop.total_nimg:
+            start = time.monotonic()
             batch = next_batch(streams, settings.seeds)
+            recent.waited += time.monotonic() - start
             state, metrics = step(state, *trainer.put(*batch, bool(stop.requested())))
             # What any process asked for in the step before, which is done by now.
             stopping, asked = bool(asked), metrics.pop('asked')
@@ -204,93 +214,6 @@ def save_snapshots(settings, state, nimg, runs):
             ema, buffers = jax.tree.map(lambda a: a[i], (ema, buffers))  # noqa: B023
         write = processes.is_main()
         snapshots.save(folder, nimg, settings.ema.stds, ema, buffers, write=write)
-
-
-class Recent:
-    """What the steps since the last row of metrics.jsonl reported; arrays stay on the device."""
-
-    def __init__(self, batch_size, folders, stop_at_nonfinite):
-        self.batch_size, self.stop_at_nonfinite = batch_size, stop_at_nonfinite
-        self.folders = folders
-        self.metrics, self.nimg, self.unchecked = [], 0, None
-        self.start = time.monotonic()
-
-    def add(self, nimg, metrics, names):
-        """Take one step's metrics, and look at those of the step before, which is done by now."""
-        self.check(names)
-        self.nimg, self.unchecked = nimg, metrics
-        self.metrics.append(metrics)
-
-    def check(self, names):
-        """Stop at a non-finite gradient: the update of that step was not applied."""
-        if self.unchecked is None:
-            return
-        for i, folder in enumerate(self.folders):
-            bad, sigma, loss = (
-                np.atleast_1d(self.unchecked[name])[i] for name in ('bad', 'bad_sigma', 'loss')
-            )
-            if bad >= 0 and self.stop_at_nonfinite:
-                where = 'with the largest, finite loss at' if np.isfinite(loss) else 'at'
-                raise FloatingPointError(
-                    f'{folder}: non-finite gradient in step {self.nimg // self.batch_size - 1} '
-                    f'(image {self.nimg - self.batch_size}), first in {names[bad]}, {where} noise '
-                    f'level {sigma:.4g}. The update was not applied. Lower optim.lr, or set '
-                    'train.nonfinite=zero to replace such entries by 0 as the paper does.'
-                )
-        self.unchecked = None
-
-    def unlogged(self):
-        """What the next row will tell of the steps so far, for a checkpoint."""
-        self.metrics = jax.device_get(self.metrics)
-        return {'metrics': self.metrics, 'seconds': time.monotonic() - self.start}
-
-    def go_on(self, metrics, seconds):
-        """Take back what `unlogged` gave."""
-        self.metrics = [{k: np.asarray(v) for k, v in m.items()} for m in metrics]
-        self.start = time.monotonic() - seconds
-
-    def write(self):
-        """Append the row of every run to its metrics.jsonl; return the mean loss."""
-        seen = jax.device_get(self.metrics)
-        seconds, self.start = time.monotonic() - self.start, time.monotonic()
-        self.metrics, losses = [], []
-        for i, folder in enumerate(self.folders):
-            several = np.ndim(seen[0]['loss']) > 0
-            own = [{k: v[i] for k, v in m.items()} for m in seen] if several else seen
-            row = self.row(own, seconds)
-            losses.append(row['loss'])
-            if processes.is_main():
-                files.append_jsonl(folder / 'metrics.jsonl', row)
-        return float(np.mean(losses))
-
-    def row(self, seen, seconds):
-        """One row of metrics.jsonl: means since the last row, the weighted error also by noise."""
-        mean = lambda name: float(np.mean([m[name] for m in seen], dtype=np.float64))
-        error = np.sum([m['error_sum'] for m in seen], axis=0, dtype=np.float64)
-        count = np.sum([m['count'] for m in seen], axis=0, dtype=np.float64)
-        images = len(seen) * self.batch_size
-        return {
-            'nimg': self.nimg,
-            'step': self.nimg // self.batch_size,
-            'loss': mean('loss'),
-            'error': float(error.sum() / count.sum()),
-            'error_by_sigma': {
-                name: float(e / n) if n else None for name, e, n in zip(bin_names(), error, count)
-            },
-            'learning_rate': float(seen[-1]['lr']),
-            'grad_norm': mean('grad_norm'),
-            'nonfinite_steps': int(np.sum([m['bad'] >= 0 for m in seen])),
-            'images': images,
-            'images_per_second': images / max(seconds, 1e-9),
-            'seconds': seconds,
-        }
-
-
-def bin_names():
-    """Names of the noise-level bins: '≤0.1', '0.1–0.25', …, '>10'."""
-    edges = [f'{edge:g}' for edge in SIGMA_BINS]
-    inner = [f'{a}–{b}' for a, b in zip(edges, edges[1:])]
-    return [f'≤{edges[0]}', *inner, f'>{edges[-1]}']
 
 
 def summary(workdir, nimg):

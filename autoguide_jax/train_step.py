@@ -88,6 +88,23 @@ class LoopSettings:
 
 
 @dataclass(frozen=True)
+class ReadSettings:
+    """Reading of images; `bench --config=configs/bench.py:input` tells what is enough.
+
+    Settings:
+      threads: threads that read and decode, on every host; 0 = none, the loop reads by itself
+      ahead: batches that are read before they are needed
+    """
+
+    threads: int = 4
+    ahead: int = 4
+
+    def __post_init__(self):
+        if self.threads < 0 or self.ahead < 1:
+            raise ValueError(f'threads ({self.threads}) must be ≥ 0 and ahead ({self.ahead}) ≥ 1')
+
+
+@dataclass(frozen=True)
 class MeshSettings:
     """Devices.
 
@@ -129,6 +146,7 @@ class Settings:
       ema: averages of the weights
       train: the loop
       mesh: devices
+      read: how images are read; of no influence on the result
     """
 
     seed: int = 0
@@ -142,6 +160,7 @@ class Settings:
     ema: EMASettings = field(default_factory=EMASettings)
     train: LoopSettings = field(default_factory=LoopSettings)
     mesh: MeshSettings = field(default_factory=MeshSettings)
+    read: ReadSettings = field(default_factory=ReadSettings)
 
     def __post_init__(self):
         if len(set(self.seeds)) < len(self.seeds):

@@ -70,6 +70,15 @@ class Trainer:
         spec = lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s)
         return jax.tree.map(spec, self.abstract, self.shardings)
 
+    def storage(self, nimg):
+        """Bytes of one checkpoint, and of all that the run writes from image number nimg on."""
+        size = lambda tree: sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(tree))
+        whole = size(self.abstract)
+        snapshot = size((self.abstract['ema'], self.abstract['buffers']))
+        later = sum(moment > nimg for moment in self.settings.train.snapshots())
+        # Two checkpoints are kept while the third is written; after a resume they are there.
+        return whole, later * snapshot + (1 if nimg else 3) * whole
+
     def put(self, images, labels, asked=False):
         """A batch of host arrays, [seeds, …] if there are several, placed on the mesh.
 

@@ -11,7 +11,9 @@ class Verb(NamedTuple):
     settings: a dataclass, or a function that chooses one by the tree of the config file.
 
     workdir: whether --workdir is needed; default_config: what --config is if left out;
-    then: a verb without settings that follows on the same workdir.
+    then: a verb without settings that follows on the same workdir;
+    hosts: whether several connected processes can run it;
+    judge: called with the result once it is printed, raises for an exit code that is not 0.
     """
 
     settings: str | None
@@ -21,6 +23,8 @@ class Verb(NamedTuple):
     workdir: bool = True
     default_config: str | None = None
     then: str | None = None
+    hosts: bool = True
+    judge: str | None = None
 
 
 def _verb(module, help, example, settings='Settings', main='main', **rest):
@@ -69,6 +73,7 @@ VERBS = {
         'write the page with tables and figures of a study',
         '--workdir=runs/digits',
         settings=None,
+        hosts=False,
     ),
     'export': _verb(
         'export',
@@ -78,9 +83,18 @@ VERBS = {
     ),
     'bench': _verb(
         'bench',
-        'measure training and sampling speed, and compile time',
+        'measure training, sampling and compilation, or (bench.py:input) the reading of images',
         '--config=configs/bench.py:net_a',
+        settings='settings_of',
         workdir=False,
+    ),
+    'doctor': _verb(
+        'doctor',
+        'check hosts, devices, network and workdir before a run; faults name their fix',
+        '--workdir=gs://bucket/runs --hosts=auto',
+        settings=None,
+        workdir=False,
+        judge='autoguide_jax.doctor:judge',
     ),
     'prepare': Verb(
         None,
@@ -88,6 +102,7 @@ VERBS = {
         'make a data set ready for training',
         'fashion_mnist --source=FOLDER --data_dir=data',
         workdir=False,
+        hosts=False,
     ),
 }
 PREPARED = registry.Registry(
@@ -98,8 +113,8 @@ FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
     'json': 'file to which the printed table is written as well',
-    'hosts': 'join other hosts, for train, sample, evaluate and sweep: auto (TPU pod, Slurm), or '
-    'ADDRESS:PORT,INDEX,COUNT',
+    'hosts': 'join other hosts, for train, sample, evaluate, sweep, doctor: auto (TPU pod, Slurm) '
+    'or ADDRESS:PORT,INDEX,COUNT',
     'devices': 'devices to split the processor into, without accelerator (default: its cores, ≤ 8)',
     'dry_run': 'print the resolved settings and stop',
     'debug': 'show tracebacks and library logs',

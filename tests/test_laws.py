@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from autoguide_jax import config, registry, schema, study
+from autoguide_jax import bench, config, registry, schema, study
 from autoguide_jax.__main__ import VERBS, settings_class
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -16,12 +16,12 @@ PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
     'config schema values arguments helptext tables files machine mesh progress stop provenance '
-    'processes claims buckets disks',
+    'processes claims buckets disks health',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
-    'train_step trainer copying',
+    'train_step trainer recent copying',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers',
+    'sweep study export report reconstruct bench importers doctor',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
@@ -32,10 +32,13 @@ WITHIN = {
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (1, 'claims', 'buckets'),
     (1, 'files', 'buckets'), (1, 'files', 'disks'), (1, 'buckets', 'disks'),
+    (1, 'health', 'files'), (1, 'health', 'mesh'), (1, 'health', 'provenance'),
+    (1, 'health', 'stop'), (1, 'health', 'processes'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
     (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
-    (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'), (3, 'generation', 'snapshots'),
+    (3, 'recent', 'train_step'), (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'),
+    (3, 'generation', 'snapshots'),
     (3, 'foreign_images', 'data'), (3, 'foreign_images', 'sample_sets'),
     (3, 'copying', 'data'),
 }  # fmt: skip
@@ -150,9 +153,8 @@ def test_every_name_of_every_table_resolves():
 def settings_classes():
     """Every settings dataclass of the command line: some verbs choose theirs by the config file."""
     targets = [registry.resolve(verb.settings) for verb in VERBS.values() if verb.settings]
-    return [t for t in targets if inspect.isclass(t)] + [
-        study.table.get(k) for k in study.table.names()
-    ]
+    chosen = [table.get(k) for table in (study.table, bench.table) for k in table.names()]
+    return [t for t in targets if inspect.isclass(t)] + chosen
 
 
 @pytest.mark.parametrize('cls', settings_classes(), ids=lambda cls: cls.__module__)
@@ -176,6 +178,7 @@ CONFIGS = [
     ('bench', 'bench.py:digits'),
     ('bench', 'bench.py:img64-s'),
     ('bench', 'bench.py:toy'),
+    ('bench', 'bench.py:input'),
 ]
 
 

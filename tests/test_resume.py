@@ -26,7 +26,7 @@ SETTINGS = (
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-TIMES = ('seconds', 'images_per_second')
+TIMES = ('seconds', 'images_per_second', 'data_seconds')
 
 
 def begin(verb, workdir, *settings):

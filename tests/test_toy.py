@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from autoguide_jax import bench, config, data, ema
+from autoguide_jax import config, data, ema
 from autoguide_jax.backbones.analytic import Exact, Flat
 from autoguide_jax.backbones.toy_mlp import ToyMLP
+from autoguide_jax.bench import speed
 from autoguide_jax.data.order import ENDLESS, STRETCH, indices
 from autoguide_jax.denoiser import LogDensity
 from autoguide_jax.guidance import Guidance
@@ -224,5 +225,5 @@ def test_score_matching_needs_a_data_set_that_knows_its_score():
 def test_the_score_that_bench_compares_with_is_the_same_score():
     x = mixture('A').sample(jax.random.key(0), 256, 0.1)
     sigma = jnp.full(256, 0.1)
-    found = bench.matrix_score(mixture('A'))(x, sigma)
+    found = speed.matrix_score(mixture('A'))(x, sigma)
     np.testing.assert_allclose(found, mixture('A').score(x, sigma), rtol=1e-4, atol=1e-4)

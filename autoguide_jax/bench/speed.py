@@ -45,6 +45,7 @@ class Settings:
     """A benchmark.
 
     Settings:
+      kind: speed
       main: the main network, as a training run
       guide: the guide, as a training run
       image: what the networks are built for
@@ -55,6 +56,7 @@ class Settings:
       stack: whether main network and guide of equal architecture are stacked: auto, on, off
     """
 
+    kind: str = 'speed'
     main: TrainSettings = field(default_factory=TrainSettings)
     guide: TrainSettings = field(default_factory=TrainSettings)
     image: ImageSettings = field(default_factory=ImageSettings)
@@ -63,6 +65,7 @@ class Settings:
     weight: float = 2.0
     repeats: int = 5
     stack: str = 'auto'
+    program = 'autoguide_jax.bench.speed:main'
 
     def __post_init__(self):
         if self.repeats < 1 or self.batch_size < 1:

@@ -1,0 +1,127 @@
+"""What hosts can only find out together. Each step has a limit of time, so no hang is silent.
+
+Hosts exchange words through JAX's coordination service, which needs no device: they can still
+compare what they are when a device, or the network between devices, hangs.
+"""
+
+import functools
+import json
+import socket
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autoguide_jax import mesh, stop
+from autoguide_jax.health.environment import likely_causes
+from autoguide_jax.health.finding import Finding, fault, fine, fold, warning
+from autoguide_jax.processes import service
+
+SECONDS = 120  # for what devices of all hosts do together
+WAIT = 300  # for a host that still does, or gives up, what another one has done
+ROUNDS = 5  # of the comparison of clocks
+LATE, FAR = 1.0, 60.0  # seconds between clocks: rows out of order; signed requests refused
+_asked = [0]
+
+
+def count():
+    """Number of connected processes; asks no device."""
+    return service().num_processes if service().client else 1
+
+
+def index():
+    """Which of them this is; asks no device."""
+    return service().process_id
+
+
+def gather(value, seconds=WAIT):
+    """A JSON-able value of every process, as a list in the order of processes, on all of them.
+
+    Errors: stop.Hung that names the processes that do not answer within this time.
+    """
+    if count() == 1:
+        return [value]
+    client, end = service().client, time.monotonic() + seconds
+    _asked[0] += 1
+    key = f'autoguide_jax/health/{_asked[0]}'
+    client.key_value_set(f'{key}/{index()}', json.dumps(value))
+    answers, silent = [], []
+    for process in range(count()):
+        left = max(end - time.monotonic(), 0.1)
+        ask = functools.partial(client.blocking_key_value_get, f'{key}/{process}', int(1e3 * left))
+        try:
+            answers.append(stop.interruptible(ask, 'waiting for the other hosts'))
+        except RuntimeError:
+            silent.append(process)
+    if silent:
+        raise stop.Hung(
+            f'no answer from process {", ".join(map(str, silent))} of {count()} within {seconds} '
+            f's. {likely_causes()}'
+        )
+    return [json.loads(answer) for answer in answers]
+
+
+def table(found):
+    """The rows of the Findings of all hosts; every process has to call it."""
+    everything = gather([socket.gethostname(), found])
+    names = [name for name, _ in everything]
+    return fold([[Finding(*values) for values in own] for _, own in everything], names)
+
+
+def devices(seconds=SECONDS):
+    """jax.devices(). Errors: stop.Hung if the other hosts of a pod do not ask for theirs."""
+    late = f'none found within {seconds} s'
+    return stop.limited(jax.devices, seconds, late, 'looking for devices')
+
+
+def check_devices():
+    """The devices of all hosts, seen from this one."""
+    first, local = jax.devices()[0], jax.local_device_count()
+    here = f', {local} of them here' if count() > 1 else ''
+    return fine('devices', f'{jax.device_count()} × {first.device_kind}{here}', same=True)
+
+
+def check_sum(seconds=SECONDS):
+    """Whether a sum over all devices, 1 + 2 + … + n, is right.
+
+    Errors: stop.Hung if it takes longer than this.
+    """
+    n, every = jax.device_count(), mesh.over(jax.devices())
+    numbers, split = np.arange(1, n + 1, dtype=np.float32), mesh.by_sample(every)
+
+    def add():
+        here = jax.make_array_from_callback((n,), split, lambda place: numbers[place])
+        return float(jax.jit(jnp.sum, out_shardings=mesh.replicated(every))(here))
+
+    late = f'no sum over {n} devices within {seconds} s'
+    found, expected = stop.limited(add, seconds, late, 'adding over all devices'), n * (n + 1) / 2
+    text = f'sum over {n} devices is {found:g}'
+    if found == expected:
+        return fine('collective', text)
+    return fault('collective', f'{text}, not {expected:g}', 'exchange the faulty host or chip')
+
+
+def check_clock():
+    """How far this host's clock is from that of process 0, both read as they leave a barrier."""
+    if count() == 1:
+        return fine('clock', time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime()))
+    times = []
+    for _ in range(ROUNDS):
+        gather(None)
+        times.append(time.time())
+    away = np.array(gather(times))
+    away = away[index()] - away[0]
+    # How unevenly hosts leave the barrier, from round to round, is how exact the reading is.
+    return judge_clock(float(np.median(away)), float(np.ptp(away)))
+
+
+def judge_clock(offset, spread):
+    """The Finding for a clock that is `offset` seconds off, read to ± spread."""
+    text = f'{{}} s from process 0 (read to ± {spread:.1g} s)'
+    mend = 'sudo timedatectl set-ntp true (or restart chrony)'
+    if abs(offset) > FAR:
+        return fault('clock', text, mend, amount=round(offset, 3))
+    if abs(offset) > LATE + spread:
+        return warning('clock', text, mend, amount=round(offset, 3))
+    return fine('clock', '{} s from process 0', amount=round(offset, 4))

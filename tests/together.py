@@ -1,0 +1,39 @@
+"""Several real processes of one program on this machine, connected over loopback."""
+
+import os
+import subprocess
+import sys
+
+from hosts import ROOT, free_port
+
+CONNECT = """
+import json, sys
+import jax
+jax.distributed.initialize(
+    coordinator_address=sys.argv[1], process_id=int(sys.argv[2]), num_processes=int(sys.argv[3])
+)
+"""
+
+
+def together(code, *args, count=2, each=(), timeout=120):
+    """Run code, after CONNECT, in `count` processes; (exit code, stdout, stderr) of each.
+
+    args: sys.argv[4:] of all; each: for a process the environment variables that it has besides.
+    """
+    address = f'127.0.0.1:{free_port()}'
+    common = {k: v for k, v in os.environ.items() if not k.startswith(('TPU_', 'SLURM_'))}
+    common |= {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '2', 'PYTHONPATH': str(ROOT)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-c', CONNECT + code, address, str(i), str(count), *map(str, args)],
+            env=common | (each[i] if i < len(each) else {}),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=f'{ROOT}/tests',
+        )
+        for i in range(count)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(processes, outputs)]
