@@ -8,6 +8,7 @@ The environment variable AUTOGUIDE_JAX_CACHE names the folder of the persistent 
 read back from there. JAX_COMPILATION_CACHE_DIR, JAX's own variable, takes precedence.
 """
 
+import importlib
 import inspect
 import json
 import os
@@ -23,8 +24,6 @@ def _known(command):
     verb, known = VERBS[command.verb], set(FLAGS)
     if verb.settings is None:
         known -= {'config', 'dry_run'}
-    if not verb.hosts:
-        known -= {'hosts'}
     if command.verb == 'prepare':
         known -= {'workdir', 'devices'}
         known |= set(schema.component_fields(_prepared(command))) if command.words else set()
@@ -35,6 +34,10 @@ def _check(command):
     verb, known = command.verb, _known(command)
     if command.words[verb == 'prepare' :]:
         raise ValueError(f'unexpected {command.words[-1]!r}: settings are written --name=value')
+    if 'hosts' in command.flags and VERBS[command.verb].hosts == 'one':
+        raise ValueError(
+            f'--hosts: {command.verb} runs on one host; leave it out, and start it there'
+        )
     for name in command.flags:
         if name not in known:
             raise ValueError(f'--{name}: unknown flag.{registry.suggest(name, sorted(known))}')
@@ -104,7 +107,11 @@ def _start(command, settings):
         if workdir and verb.settings:
             registry.resolve('autoguide_jax.files:make_folder')(workdir)
         with stop.watch():
-            result = main(settings, workdir) if verb.settings else main(workdir)
+            given = (settings, workdir) if verb.settings else (workdir,)
+            if verb.hosts == 'first' and 'hosts' in command.flags:
+                result = _on_first(command.verb, main, given)
+            else:
+                result = main(*given)
             if verb.then:
                 stop.check(command.verb)
                 registry.resolve(VERBS[verb.then].main)(workdir)
@@ -116,6 +123,13 @@ def _start(command, settings):
             raise
         raise clear from error
     return result
+
+
+def _on_first(verb, main, given):
+    """main(*given) on the first process, while the others wait; None on those."""
+    processes = importlib.import_module('autoguide_jax.processes')
+    with processes.main_first(verb):
+        return main(*given) if processes.is_main() else None
 
 
 def _prepare(command):

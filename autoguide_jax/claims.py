@@ -7,6 +7,7 @@ for dead and the piece is claimed anew as NAME.1.json, and so on. Clocks are nev
 
 import contextlib
 import itertools
+import json
 import os
 import socket
 import threading
@@ -78,7 +79,8 @@ class Claims:
         return any(entry['done'] for entry in itertools.takewhile(bool, found))
 
     def _entry(self, done=False):
-        return files.as_json({'worker': self.worker, 'done': done, 'beat': uuid.uuid4().hex[:8]})
+        entry = {'worker': self.worker, 'done': done, 'beat': uuid.uuid4().hex[:8]}
+        return json.dumps(entry).encode()
 
     def _read(self, file):
         with contextlib.suppress(FileNotFoundError):
@@ -120,7 +122,7 @@ def decisions(folder):
     def settle(name, decide):
         file = files.path(folder) / f'{name}.json'
         if not file.exists():
-            create(file, files.as_json(decide()))
+            create(file, json.dumps(decide()).encode())
         return files.read_json(file)
 
     return settle

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from autoguide_jax import config, files, metrics, processes, provenance, sample_sets, stop
+from autoguide_jax import config, files, metrics, provenance, sample_sets, stop
 from autoguide_jax.foreign_images import open_images
 from autoguide_jax.metrics import reference as references
 from autoguide_jax.progress import Progress
@@ -202,16 +202,9 @@ def open_samples(p: Any):
 def main(settings, workdir):
     """Score settings.samples into workdir/results.jsonl; return the numbers, one row.
 
-    Of several processes the first scores and the others, which return None, wait for it.
     Errors: ValueError for incomplete sets, and images of another size than the real ones, before
     anything is computed. Raises stop.Stopped between batches; nothing that is finished is lost.
     """
-    with processes.main_first('evaluate'):
-        return score(settings, workdir) if processes.is_main() else None
-
-
-def score(settings, workdir):
-    """The same on one process."""
     samples = open_samples(settings.samples)
     dataset = None if settings.data is None else config.build(settings.data)
     if dataset is not None:

@@ -110,14 +110,9 @@ def plain(obj: Any) -> Any:
     raise TypeError(f'cannot store a {type(obj).__name__} as JSON: {obj!r}')
 
 
-def as_json(obj: Any) -> bytes:
-    """Return an object as indented JSON with keys in the order given."""
-    return (json.dumps(plain(obj), indent=2, allow_nan=False) + '\n').encode()
-
-
 def write_json(p: Any, obj: Any) -> None:
-    """Write an object as indented JSON, atomically."""
-    write_bytes(p, as_json(obj))
+    """Write an object as indented JSON, atomically, with keys in the order given."""
+    write_text(p, json.dumps(plain(obj), indent=2, allow_nan=False) + '\n')
 
 
 def read_json(p: Any) -> Any:

@@ -75,15 +75,6 @@ def share(n, size):
     return np.arange(n) // size % count() == jax.process_index()
 
 
-def alone(verb):
-    """Refuse to run on several processes what only one can do."""
-    if count() > 1:
-        raise ValueError(
-            f'{verb} runs on one process; this is one of {count()}. Start it on one host, without '
-            '--hosts; train, sample, sweep, evaluate and doctor run on all'
-        )
-
-
 def barrier(name, seconds=WEEK):
     """Wait until every process is here. Raises stop.Stopped at a signal, or if one is lost."""
     if count() == 1:

@@ -12,7 +12,8 @@ class Verb(NamedTuple):
 
     workdir: whether --workdir is needed; default_config: what --config is if left out;
     then: a verb without settings that follows on the same workdir;
-    hosts: whether several connected processes can run it;
+    hosts: which of several connected processes run it: all, the first (the others wait), or it is
+    for one host alone;
     judge: called with the result once it is printed, raises for an exit code that is not 0.
     """
 
@@ -23,7 +24,7 @@ class Verb(NamedTuple):
     workdir: bool = True
     default_config: str | None = None
     then: str | None = None
-    hosts: bool = True
+    hosts: str = 'one'
     judge: str | None = None
 
 
@@ -37,23 +38,27 @@ VERBS = {
         'train',
         'train one denoiser, or go on where it stopped',
         '--config=configs/digits.py:main --workdir=runs/digits/main',
+        hosts='all',
     ),
     'sample': _verb(
         'generate',
         'write images of a main denoiser and its guides',
         '--config=configs/pair.py --config.main.run=runs/digits/main '
         '--config.guide.run=runs/digits/guide --config.guidance.weight=2.0 --workdir=out/a',
+        hosts='all',
     ),
     'evaluate': _verb(
         'evaluate',
         'score a sample set with metrics',
         '--config.samples=out/a --workdir=out/a',
+        hosts='first',
     ),
     'sweep': _verb(
         'sweep',
         'score every combination of weights, EMA lengths and intervals',
         '--config=configs/sweep.py --config.main.run=runs/digits/main '
         '--config.guide.run=runs/digits/guide --workdir=out/sweep',
+        hosts='all',
     ),
     'study': _verb(
         'study',
@@ -67,19 +72,20 @@ VERBS = {
         'make EMA lengths that were not tracked, after training',
         '--config.run=runs/digits/main --config.stds=0.05,0.06,…,0.10',
         workdir=False,
+        hosts='first',
     ),
     'report': _verb(
         'report',
         'write the page with tables and figures of a study',
         '--workdir=runs/digits',
         settings=None,
-        hosts=False,
     ),
     'export': _verb(
         'export',
         'copy sample sets and results to a folder or a bucket',
         '--config.source=out/a --config.target=gs://bucket/a',
         workdir=False,
+        hosts='first',
     ),
     'bench': _verb(
         'bench',
@@ -87,6 +93,7 @@ VERBS = {
         '--config=configs/bench.py:net_a',
         settings='settings_of',
         workdir=False,
+        hosts='all',
     ),
     'doctor': _verb(
         'doctor',
@@ -95,6 +102,7 @@ VERBS = {
         settings=None,
         workdir=False,
         judge='autoguide_jax.doctor:judge',
+        hosts='all',
     ),
     'prepare': Verb(
         None,
@@ -102,7 +110,6 @@ VERBS = {
         'make a data set ready for training',
         'fashion_mnist --source=FOLDER --data_dir=data',
         workdir=False,
-        hosts=False,
     ),
 }
 PREPARED = registry.Registry(
@@ -113,8 +120,7 @@ FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
     'json': 'file to which the printed table is written as well',
-    'hosts': 'join other hosts, for train, sample, evaluate, sweep, doctor: auto (TPU pod, Slurm) '
-    'or ADDRESS:PORT,INDEX,COUNT',
+    'hosts': 'join other hosts: auto (TPU pod, Slurm) or ADDRESS:PORT,INDEX,COUNT',
     'devices': 'devices to split the processor into, without accelerator (default: its cores, ≤ 8)',
     'dry_run': 'print the resolved settings and stop',
     'debug': 'show tracebacks and library logs',

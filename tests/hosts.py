@@ -49,6 +49,6 @@ def end(processes, code=0):
     return texts
 
 
-def run(verb, *settings, **options):
+def run(verb, *settings, code=0, **options):
     """Begin and end."""
-    return end(begin(verb, *settings, **options))
+    return end(begin(verb, *settings, **options), code)

@@ -114,6 +114,15 @@ def test_a_sweep_is_shared_and_no_setting_is_done_twice(runs, tmp_path):
     assert len(claims) == 1 and claims[0]['done']  # the evaluator's
 
 
+def test_what_one_host_does_the_others_wait_for_or_refuse(runs, tmp_path):
+    export = [f'--config.source={runs["one"]}', f'--config.target={tmp_path / "copy"}']
+    texts = run('export', *export, count=2, devices=1)
+    assert 'copied' in texts[0][0] and 'copied' not in texts[1][0]
+    assert (tmp_path / 'copy/config.json').exists()
+    for _, err in run('study', count=2, devices=1, code=2):
+        assert '--hosts: study runs on one host' in err
+
+
 def test_hosts_that_do_not_share_the_workdir_are_told(tmp_path):
     folders = tmp_path / 'a', tmp_path / 'b'
     for _, err in end(begin('train', *TINY, count=2, workdirs=folders), code=2):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import config, stop
+from autoguide_jax import config, mesh, stop
 from autoguide_jax.generation import Call, Programs, calls_per_image, flops
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.mixture import mixture
@@ -137,7 +137,8 @@ def bench_training(settings, image, repeats):
     if trainer.latents.dtype != np.uint8:
         images = (images / 255).astype(trainer.latents.dtype)
     labels = np.arange(n, dtype=np.int32) % max(image.label_dim, 1)
-    batch = trainer.put(images, labels)
+    rows = mesh.rows(trainer.devices, settings.train.batch_size)
+    batch = trainer.put(images[rows], labels[rows])
     held = [state]
 
     def steps():

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from autoguide_jax import config, files, processes, stop, train
+from autoguide_jax import config, files, stop, train
 from autoguide_jax.claims import decisions
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
@@ -23,7 +23,6 @@ from autoguide_jax.study.record import Record, mean_and_spread
 
 def main(settings, workdir):
     """Run the comparison in workdir, or what is left of it; returns the table of arms."""
-    processes.alone('study')
     study = Study(settings, workdir)
     with stop.watch():
         study.write()

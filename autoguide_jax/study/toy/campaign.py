@@ -12,7 +12,7 @@ import functools
 import jax
 import numpy as np
 
-from autoguide_jax import config, files, pairs, processes, snapshots, stop, train
+from autoguide_jax import config, files, pairs, snapshots, stop, train
 from autoguide_jax.generation import Programs
 from autoguide_jax.metrics.points import PointScores, Shift
 from autoguide_jax.mixture import mixture
@@ -27,7 +27,6 @@ from autoguide_jax.study.toy.settings import ANALYTIC
 
 def main(settings, workdir):
     """Run the study in workdir, or what is left of it; returns the table of arms."""
-    processes.alone('study')
     study = ToyStudy(settings, workdir)
     with stop.watch():
         study.write()
