@@ -116,3 +116,24 @@ def test_watch_restores_handlers_and_forgets_the_request():
     assert stop.requested() is None
     stop.check('nothing')
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_processes_that_share_requests_stop_together(monkeypatch):
+    told, elsewhere = [], []
+    monkeypatch.setattr(stop._State, 'tell', lambda: told.append(True))
+    monkeypatch.setattr(stop._State, 'heard', lambda: elsewhere and 'a stop of process 1')
+    monkeypatch.setattr(stop, '_LISTEN_SECONDS', 0.0)
+    with stop.watch():
+        stop.check('working')
+        elsewhere.append(True)
+        with pytest.raises(stop.Stopped, match='SIGTERM while working'):
+            stop.check('working')
+        assert not told  # what was heard is not told again
+    elsewhere.clear()
+    with stop.watch():
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.requested() == 'SIGTERM'
+        end = time.monotonic() + 5
+        while not told and time.monotonic() < end:
+            time.sleep(0.01)
+    assert told == [True]
