@@ -58,7 +58,16 @@ def _dividing(count):
 
 
 def over(devices, shards=1):
-    """The mesh over these devices: shards next to each other, never on two slices."""
+    """The mesh over these devices: shards next to each other, never on two slices.
+
+    Errors: ValueError if shards do not divide the devices of a slice.
+    """
+    kinds = (AxisType.Auto,) * 2
+    return Mesh(grid(devices, shards), (COPIES, SHARDS), axis_types=kinds)
+
+
+def grid(devices, shards=1):
+    """The devices as an array [copies, shards]."""
     slices = {}
     for device in devices:
         slices.setdefault(getattr(device, 'slice_index', 0), []).append(device)
@@ -72,13 +81,8 @@ def over(devices, shards=1):
             f'{", ".join(map(str, fits))}'
         )
     shape = per_slice // shards, shards
-    arranged = [_arrange(slices[i], shape) for i in sorted(slices)]
-    kinds = (AxisType.Auto,) * 2
-    return Mesh(np.concatenate(arranged), (COPIES, SHARDS), axis_types=kinds)
-
-
-def _arrange(devices, shape):
-    return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    arrange = lambda of: mesh_utils.create_device_mesh(shape, of, allow_split_physical_axes=True)
+    return np.concatenate([arrange(slices[i]) for i in sorted(slices)])
 
 
 def replicated(mesh):

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -73,6 +74,16 @@ def test_checkpoints_go_from_eight_devices_to_one_to_four(found):
 )
 def test_a_tensor_is_split_along_its_largest_dimension_that_divides(shape, shards, spec):
     assert mesh.split(shape, shards) == spec
+
+
+def test_no_copy_of_the_state_lies_on_two_slices():
+    make = lambda i: types.SimpleNamespace(id=i, slice_index=i % 2, device_kind='x', platform='x')
+    devices = [make(i) for i in range(8)]
+    slices = lambda shards: np.vectorize(lambda d: d.slice_index)(mesh.grid(devices, shards))
+    assert slices(0).tolist() == [[0] * 4, [1] * 4]
+    assert slices(2).tolist() == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    with pytest.raises(ValueError, match=r'shards \(8\) must divide the 4 devices of a slice'):
+        mesh.grid(devices, 8)
 
 
 def test_settings_that_cannot_act_are_refused():
