@@ -18,10 +18,14 @@ import sys
 from autoguide_jax import arguments, config, helptext, machine, registry, schema, stop, tables
 from autoguide_jax.verbs import FLAGS, PREPARED, VERBS
 
+# Flags that stand for a setting of some verbs and mean nothing to the others.
+SHORT = {name for verb in VERBS.values() for name in verb.short}
+
 
 def _known(command):
     """Return the names of the flags that a verb takes."""
-    verb, known = VERBS[command.verb], set(FLAGS)
+    verb = VERBS[command.verb]
+    known = set(FLAGS) - (SHORT - set(verb.short))
     if verb.settings is None:
         known -= {'config', 'dry_run'}
     if command.verb == 'prepare':
@@ -84,7 +88,8 @@ def _settings(command):
         return None
     source = command.flags.get('config', verb.default_config)
     cls = settings_class(verb, source)
-    return config.parse(cls, config.load(source, command.overrides, cls))
+    short = [(name, command.flags[name]) for name in verb.short if name in command.flags]
+    return config.parse(cls, config.load(source, [*command.overrides, *short], cls))
 
 
 def settings_class(verb, source):

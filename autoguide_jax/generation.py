@@ -88,13 +88,13 @@ class Programs:
     The two differ in rounding, so that what is resumed must not choose again: settle(name, choose)
     gives the choice made earlier under this name, or choose().
     start: (keys [n], shape) → noise [n, *shape] of unit variance, where another one than Gaussian
-    noise is wanted.
+    noise is wanted. devices: the mesh; None = over the devices of this process.
     """
 
-    def __init__(self, sampler, batch_size, stack='auto', start=None, settle=None):
+    def __init__(self, sampler, batch_size, stack='auto', start=None, settle=None, devices=None):
         self.sampler, self.stack, self.start = sampler, stack, start or unit_noise
         self.settle = settle or (lambda name, choose: choose())
-        self.devices = mesh.own(batch_size)
+        self.devices = devices or mesh.own(batch_size)
         self.batch_size = batch_size
         self.compiled, self.seconds, self.stacked, self.placed = {}, 0.0, {}, {}
         self.flops = {}

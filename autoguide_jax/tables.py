@@ -9,8 +9,10 @@ def render(result):
     """Return a table of a list of rows (dicts), or 'name  value' lines of one dict.
 
     Columns are the union of the keys, in order of appearance; numbers are aligned right and shown
-    to five digits; a missing value is a dash.
+    to five digits; a missing value is a dash. A result with a `text` of its own is that text.
     """
+    if hasattr(result, 'text'):
+        return result.text
     if isinstance(result, collections.abc.Mapping):
         return align([[str(key), cell(value)] for key, value in result.items()])
     if not result:

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from autoguide_jax import (
-    config,
     data,
     disks,
     files,
@@ -28,7 +27,8 @@ from autoguide_jax.checkpoints import Checkpoints
 from autoguide_jax.data.loader import batches
 from autoguide_jax.progress import Progress
 from autoguide_jax.recent import Recent
-from autoguide_jax.train_step import Settings, leaf_names, resolve
+from autoguide_jax.run_settings import Settings, open_data, resolve
+from autoguide_jax.train_step import leaf_names
 from autoguide_jax.trainer import Trainer
 
 __all__ = ['Settings', 'main']
@@ -37,7 +37,7 @@ __all__ = ['Settings', 'main']
 # the data lie is free, what they are is not: the fingerprint in `dataset` tells.
 MAY_CHANGE = ('train.total_nimg', 'train.log_nimg', 'train.checkpoint_nimg')
 MAY_CHANGE += ('mesh.params', 'mesh.shards', 'data.path', 'data.data_dir', 'data.cache_mib')
-MAY_CHANGE += ('read.threads', 'read.ahead')
+MAY_CHANGE += ('network.remat', 'read.threads', 'read.ahead')
 # Settings that came later, with what the runs before them had.
 BEFORE = {'seeds': [], 'train.snapshot_at': []}
 BEFORE |= {'denoiser.name': 'edm', 'denoiser.logvar_channels': 128}
@@ -51,7 +51,7 @@ def main(settings, workdir):
     Raises stop.Stopped, after saving, when a signal asks for it.
     """
     workdir = files.path(workdir)
-    dataset = config.build(settings.data)
+    dataset = open_data(settings)
     tree = resolve(settings, dataset)
     # Where the data lie may differ between hosts; what they are is in the fingerprint.
     health.quick(workdir, files.plain({**tree, 'data': None}))

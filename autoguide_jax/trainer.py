@@ -88,18 +88,18 @@ class Trainer:
         flags = mesh.put_batch(self.devices, np.full(own, asked))
         return *mesh.put_batch(self.devices, (images, labels), axis=self.seeds.ndim), flags
 
-    def lower(self):
-        """The training step for its shapes, lowered: (state, images, labels, asked, seeds)."""
+    def trace(self):
+        """The step (state, images, labels, asked, seeds) traced for the mesh, from shapes alone."""
         spec = jax.ShapeDtypeStruct
         images = spec(self.batch_shape, self.latents.dtype, sharding=self.split)
         labels = spec(self.batch_shape[: self.seeds.ndim + 1], jnp.int32, sharding=self.split)
         asked = spec((self.devices.size,), jnp.bool_, sharding=mesh.by_sample(self.devices))
         seeds = spec(self.seeds.shape, jnp.uint32, sharding=mesh.replicated(self.devices))
-        return self.jitted.lower(self.target(), images, labels, asked, seeds)
+        return self.jitted.trace(self.target(), images, labels, asked, seeds)
 
     def compile(self):
         """Ahead-of-time compiled step: (state, *put(…)) → (state, metrics)."""
-        compiled = self.lower().compile()
+        compiled = self.trace().lower().compile()
         seeds = jax.device_put(self.seeds, mesh.replicated(self.devices))
         return lambda state, *batch: compiled(state, *batch, seeds)
 

@@ -14,7 +14,8 @@ class Verb(NamedTuple):
     then: a verb without settings that follows on the same workdir;
     hosts: which of several connected processes run it: all, the first (the others wait), or it is
     for one host alone;
-    judge: called with the result once it is printed, raises for an exit code that is not 0.
+    judge: called with the result once it is printed, raises for an exit code that is not 0;
+    short: settings that are flags as well, --NAME for --config.NAME.
     """
 
     settings: str | None
@@ -26,6 +27,7 @@ class Verb(NamedTuple):
     then: str | None = None
     hosts: str = 'one'
     judge: str | None = None
+    short: tuple[str, ...] = ()
 
 
 def _verb(module, help, example, settings='Settings', main='main', **rest):
@@ -104,6 +106,13 @@ VERBS = {
         judge='autoguide_jax.doctor:judge',
         hosts='all',
     ),
+    'plan': _verb(
+        'plan',
+        'tell what training and sampling need on a TPU slice, without a TPU',
+        '--config=configs/imagenet512.py:xxl --topology=v5e:16x16',
+        workdir=False,
+        short=('topology', 'price'),
+    ),
     'prepare': Verb(
         None,
         '',
@@ -119,6 +128,8 @@ PREPARED = registry.Registry(
 FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
+    'topology': 'TPU slice, as v5e:16x16',
+    'price': 'price of one chip for one hour',
     'json': 'file to which the printed table is written as well',
     'hosts': 'join other hosts: auto (TPU pod, Slurm) or ADDRESS:PORT,INDEX,COUNT',
     'devices': 'devices to split the processor into, without accelerator (default: its cores, ≤ 8)',

@@ -17,7 +17,7 @@ from autoguide_jax.health import environment, resources, verdict
 from autoguide_jax.health.environment import Job
 from autoguide_jax.health.finding import fine, fold, warning
 from autoguide_jax.health.workdir import Mark
-from autoguide_jax.train_step import Settings
+from autoguide_jax.run_settings import Settings
 
 NAMES = ['a', 'b', 'c']
 SMALL = {'network': {'model_channels': 8, 'attn_resolutions': [4], 'channels_per_head': 8}}

@@ -16,7 +16,7 @@ from autoguide_jax import config, data, files, train
 from autoguide_jax.bench import input as bench_input
 from autoguide_jax.data import batches, open_dataset
 from autoguide_jax.data.digits import Digits
-from autoguide_jax.train_step import Settings
+from autoguide_jax.run_settings import Settings
 
 BATCH, COUNT = 8, 4
 

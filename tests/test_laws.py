@@ -19,9 +19,9 @@ FLOORS = (
     'processes claims buckets disks health',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
-    'train_step trainer recent copying',
+    'train_step run_settings trainer recent copying',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers doctor',
+    'sweep study export report reconstruct bench importers doctor plan',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
@@ -179,6 +179,8 @@ CONFIGS = [
     ('bench', 'bench.py:img64-s'),
     ('bench', 'bench.py:toy'),
     ('bench', 'bench.py:input'),
+    ('plan', 'imagenet512.py:xxl'),
+    ('train', 'imagenet512.py:xxl-guide'),
 ]
 
 
@@ -197,12 +199,12 @@ def test_configs_parse(verb, name):
 
 @pytest.mark.parametrize('name', ['main', 'guide', 'uncond'])
 def test_training_configs_step_once(name, tmp_path):
-    from autoguide_jax import files, train, train_step
+    from autoguide_jax import files, run_settings, train
 
     tree = config.load(str(ROOT / 'configs' / f'digits.py:{name}'))
     lengths = ('total_nimg', 'snapshot_nimg', 'checkpoint_nimg', 'log_nimg')
     tree['train'].update(dict.fromkeys(lengths, 32))
     tree['network'].update(model_channels=8, channels_per_head=8)
-    result = train.main(config.parse(train_step.Settings, tree), tmp_path)
+    result = train.main(config.parse(run_settings.Settings, tree), tmp_path)
     assert result['nimg'] == 32
     assert [row['nimg'] for row in files.read_jsonl(tmp_path / 'metrics.jsonl')] == [32]

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from autoguide_jax import config, mesh
-from autoguide_jax.train_step import Settings
+from autoguide_jax.run_settings import Settings
 
 ROOT = pathlib.Path(__file__).parent.parent
 

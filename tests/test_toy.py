@@ -17,8 +17,9 @@ from autoguide_jax.denoiser import LogDensity
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.loss import ScoreMatching
 from autoguide_jax.mixture import mixture
+from autoguide_jax.run_settings import Settings, resolve
 from autoguide_jax.samplers import Heun
-from autoguide_jax.train_step import Settings, make_step, resolve
+from autoguide_jax.train_step import make_step
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 LAYERS = ['in', *(f'hidden_{i}' for i in range(4))]

@@ -11,9 +11,9 @@ import pytest
 
 from autoguide_jax import config, files, pairs, snapshots, stop, study, train
 from autoguide_jax.__main__ import settings_class
+from autoguide_jax.run_settings import Settings as TrainSettings
 from autoguide_jax.study.record import Record
 from autoguide_jax.study.toy.settings import Settings
-from autoguide_jax.train_step import Settings as TrainSettings
 from autoguide_jax.verbs import VERBS
 
 BATCH = 64

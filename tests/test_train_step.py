@@ -11,15 +11,8 @@ from autoguide_jax import config, ema, files, mesh, snapshots, train
 from autoguide_jax.importers.edm2 import name_of, to_hwio
 from autoguide_jax.loss import EDM2Loss
 from autoguide_jax.optim import Adam
-from autoguide_jax.train_step import (
-    LoopSettings,
-    Settings,
-    first_nonfinite,
-    leaf_names,
-    make_step,
-    resolve,
-    sample_keys,
-)
+from autoguide_jax.run_settings import LoopSettings, Settings, resolve
+from autoguide_jax.train_step import first_nonfinite, leaf_names, make_step, sample_keys
 from autoguide_jax.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures('one_conv')

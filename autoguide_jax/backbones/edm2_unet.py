@@ -12,10 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from autoguide_jax.backbones import mp
 
 PRESETS = {'xxs': 64, 'xs': 128, 's': 192, 'm': 256, 'l': 320, 'xl': 384, 'xxl': 448}
+# What of a block is kept for the gradient; the rest is computed again.
+REMAT = {
+    'none': jax.checkpoint_policies.everything_saveable,
+    'products': jax.checkpoint_policies.save_only_these_names(mp.PRODUCT),
+    'block': jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Attention(nn.Module):
@@ -30,7 +37,7 @@ class Attention(nn.Module):
         qkv = mp.MPConv(3 * c, (1, 1), parts=3, name='attn_qkv')(x)
         qkv = mp.normalize(qkv.reshape(n, h * w, 3, heads, self.channels_per_head), (4,))
         q, k, v = (qkv[:, :, i] for i in range(3))
-        y = attend(q, k, v).reshape(n, h, w, c)
+        y = checkpoint_name(attend(q, k, v).reshape(n, h, w, c), mp.PRODUCT)
         return mp.add(x, mp.MPConv(c, (1, 1), name='attn_proj')(y), 0.3)
 
 
@@ -103,7 +110,9 @@ class EDM2UNet(nn.Module):
       channels_per_head: channels of one attention head
       dropout: dropout rate inside the blocks, training only
       dtype: activations inside the network, float32 or bfloat16; parameters stay float32
-      remat: recompute each block in the backward pass: less memory for one more forward pass
+      remat: what the backward pass recomputes, for less memory: none; products (all but what
+        convolutions and matrix products give: no more FLOPs that count); block (each whole block
+        from its input: one more forward pass). true and false of older runs mean block and none
     Errors: ValueError for sizes that do not halve evenly, or attention with zero heads.
     Source: arXiv 2312.02696, config G.
     """
@@ -118,9 +127,11 @@ class EDM2UNet(nn.Module):
     channels_per_head: int = 64
     dropout: float = 0.0
     dtype: str = 'float32'
-    remat: bool = False
+    remat: str | bool = 'none'
 
     def __post_init__(self):
+        if isinstance(self.remat, bool):
+            object.__setattr__(self, 'remat', 'block' if self.remat else 'none')
         self.check()
         super().__post_init__()
 
@@ -136,6 +147,8 @@ class EDM2UNet(nn.Module):
             )
         if self.dtype not in ('float32', 'bfloat16'):
             raise ValueError(f'dtype ({self.dtype}) must be float32 or bfloat16')
+        if self.remat not in REMAT:
+            raise ValueError(f'remat ({self.remat}) must be one of {", ".join(REMAT)}')
         if self.channels_per_head < 1:
             raise ValueError(f'channels_per_head ({self.channels_per_head}) must be at least 1')
         sizes = [self.resolution >> level for level in range(levels)]
@@ -189,7 +202,7 @@ class EDM2UNet(nn.Module):
         width = self.model_channels * self.channel_mult[source]
         if attention is None:
             attention = size in tuple(self.attn_resolutions)
-        make = nn.remat(Block) if self.remat else Block
+        make = Block if self.remat == 'none' else nn.remat(Block, policy=REMAT[self.remat])
         return make(
             features=width,
             flavor=flavor,

@@ -19,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 EPS = 1e-4
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 CACHED_FLOATS = 2**18  # of g, over all devices, in one convolution of weight_gradient_as_conv
+PRODUCT = 'product'  # what the results of convolutions and linear layers are called, for remat
 MIN_GROUP = 8  # images in such a convolution: one for each device of a processor
 
 
@@ -239,7 +241,8 @@ class MPConv(nn.Module):
         w = normalize_weight(w) * (gain / np.sqrt(np.prod(shape[:-1])).astype(np.float32))
         w = jnp.swapaxes(w.reshape(*shape[:-1], -1, self.parts), -1, -2).reshape(shape)
         w = w.astype(x.dtype)
-        return conv(x, w) if self.kernel else jnp.matmul(x, w, precision=precision_of(x.dtype))
+        product = conv if self.kernel else partial(jnp.matmul, precision=precision_of(x.dtype))
+        return checkpoint_name(product(x, w), PRODUCT)
 
 
 class MPFourier(nn.Module):

@@ -16,8 +16,8 @@ from autoguide_jax import config, mesh, processes, stop
 from autoguide_jax.bench.speed import row
 from autoguide_jax.data.loader import batches
 from autoguide_jax.progress import Progress
-from autoguide_jax.train_step import Settings as TrainSettings
-from autoguide_jax.train_step import resolve
+from autoguide_jax.run_settings import Settings as TrainSettings
+from autoguide_jax.run_settings import resolve
 from autoguide_jax.trainer import Trainer
 
 

@@ -16,7 +16,7 @@ from autoguide_jax.generation import Call, Programs, calls_per_image, flops
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.mixture import mixture
 from autoguide_jax.progress import Progress
-from autoguide_jax.train_step import Settings as TrainSettings
+from autoguide_jax.run_settings import Settings as TrainSettings
 from autoguide_jax.trainer import Trainer
 
 # Training steps in one timing: as in training, a step is sent off while the last one runs.

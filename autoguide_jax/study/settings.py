@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from autoguide_jax import config
 from autoguide_jax.metrics import minimised
+from autoguide_jax.run_settings import Settings as TrainSettings
 from autoguide_jax.search import SearchSettings
 from autoguide_jax.study.order import ordered
-from autoguide_jax.train_step import Settings as TrainSettings
 
 
 @dataclass(frozen=True)

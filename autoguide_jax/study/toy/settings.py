@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from autoguide_jax import config
 from autoguide_jax.mixture import mixture
 from autoguide_jax.pairs import GuidanceSettings, Pair
+from autoguide_jax.run_settings import Settings as TrainSettings
 from autoguide_jax.study.order import ordered
-from autoguide_jax.train_step import Settings as TrainSettings
 
 ANALYTIC = ('exact', 'flat')  # networks without weights: the true score, and score 0
 MOST_POINTS = 2**20

@@ -1,0 +1,39 @@
+"""The tables of a plan: as text for a terminal, and as the tree that --json writes."""
+
+from autoguide_jax import tables
+from autoguide_jax.plan import compiler
+
+
+class Report(dict):
+    """{'topology', 'chips', 'hosts', 'compiler', 'programs': {name: {rows, verdict, compiled}}}."""
+
+    def __init__(self, topology, version, asked):
+        super().__init__(
+            topology=topology.name,
+            chips=topology.chips,
+            hosts=topology.hosts,
+            compiler=version if asked else None,
+            programs={},
+        )
+        self.note = self.note_of(version, asked)
+
+    @staticmethod
+    def note_of(version, asked):
+        """What the reader has to know about the compiler's figures."""
+        if not asked:
+            return 'not compiled, as --config.compile=false asks'
+        if version is None:
+            return compiler.MISSING
+        return f'compiled by libtpu {version}'
+
+    def add(self, name, rows, verdict, found):
+        """Add the figures of one program."""
+        self['programs'][name] = {'rows': rows, 'verdict': verdict, 'compiled': found}
+
+    @property
+    def text(self):
+        """One table for each program, with its verdict below."""
+        parts = [f'{self["topology"]}: {self["chips"]} chips, {self["hosts"]} hosts; {self.note}']
+        for name, program in self['programs'].items():
+            parts += ['', name, tables.render(program['rows']), program['verdict']]
+        return '\n'.join(parts)
