@@ -25,7 +25,7 @@ from hosts import TINY, begin, run
 from autoguide_jax import files, snapshots
 from autoguide_jax.checkpoints import Checkpoints
 
-TIMES = ('seconds', 'images_per_second', 'provenance')
+TIMES = ('seconds', 'data_seconds', 'images_per_second', 'provenance')
 # (verb, moment): how often a kill comes at it.
 MOMENTS = {
     ('train', 'any'): 5, ('train', 'compiling'): 3, ('train', 'snapshot'): 4,
