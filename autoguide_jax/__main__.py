@@ -18,6 +18,7 @@ import sys
 from autoguide_jax import arguments, config, helptext, machine, registry, schema, stop, tables
 from autoguide_jax.verbs import FLAGS, PREPARED, VERBS
 
+PASSING = 75  # the exit code EX_TEMPFAIL of sysexits.h
 # Flags that stand for a setting of some verbs and mean nothing to the others.
 SHORT = {name for verb in VERBS.values() for name in verb.short}
 
@@ -104,11 +105,12 @@ def _start(command, settings):
     if verb.workdir and not workdir:
         raise ValueError(f'{command.verb} needs --workdir=FOLDER, local or gs://')
     _prepare_jax(command.flags)
-    if 'hosts' in command.flags:
-        registry.resolve('autoguide_jax.health:before_connecting')(command.flags['hosts'])
-        registry.resolve('autoguide_jax.processes:connect')(command.flags['hosts'])
-    main = registry.resolve(verb.main)
     try:
+        if 'hosts' in command.flags:
+            registry.resolve('autoguide_jax.health:before_connecting')(command.flags['hosts'])
+            with stop.watch():
+                registry.resolve('autoguide_jax.processes:connect')(command.flags['hosts'])
+        main = registry.resolve(verb.main)
         if workdir and verb.settings:
             registry.resolve('autoguide_jax.files:make_folder')(workdir)
         with stop.watch():
@@ -210,7 +212,10 @@ def explain(command):
 
 
 def main(argv=None):
-    """Run a command line and return its exit code: 0, 2 for what the user can mend, 128+signal."""
+    """Run a command line and return its exit code.
+
+    0 done, 2 what the user can mend, 75 what may pass by itself, 128 + signal.
+    """
     argv = sys.argv[1:] if argv is None else argv
     try:
         command = arguments.read(argv)
@@ -225,9 +230,10 @@ def main(argv=None):
         if '--debug' in argv:
             raise
         print(' '.join([f'error: {error}', *getattr(error, '__notes__', ())]), file=sys.stderr)
+        code = PASSING if isinstance(error, stop.Passing) else 2
         if stop.hung():
-            _leave(command, 2)
-        return 2
+            _leave(command, code)
+        return code
     return 0
 
 

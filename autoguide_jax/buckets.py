@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from autoguide_jax import disks
+from autoguide_jax import disks, stop
 
 # Seconds to wait before `patiently` tries again; half a minute of gcsfs's own tries lies between.
 PAUSES = (2, 8, 32)
@@ -191,7 +191,7 @@ def explain(error: Exception, doing: str = 'use', p: Any = '') -> OSError | None
     if isinstance(error, OSError) and not _passes(error):
         return None
     kind = type(error).__name__
-    return OSError(
+    return stop.Passing(
         f'{where}: could not {doing} it, nor on later tries ({kind}: {text[:200]}). {disks.AGAIN}'
     )
 

@@ -89,38 +89,39 @@ class Checkpoints:
         known = sorted(self._manager.all_steps(), reverse=True)
         if not known or step not in (None, *known):
             raise ValueError(f'{self.folder}: no checkpoint {step or ""}; there are {known[::-1]}')
-        target, fault = jax.tree.map(_abstract, abstract_state), None
+        target, first = jax.tree.map(_abstract, abstract_state), None
         for candidate in known if step is None else [step]:
+            found, fault = None, None
             try:
                 found = self._read(candidate, target)
-                bad = False
             except Changed:
                 raise
             except Exception as error:  # noqa: BLE001 - damaged files raise anything
-                bad, fault = True, fault or error
-            if not processes.any_of(bad):
-                return found
+                fault = error
+            # Only what every process could read is looked at by all devices together.
+            if not any(processes.gather(fault is not None)):
+                fault = _unlike(found[0], found[2])
+                if fault is None:
+                    return found[:2]
+            first = first or fault
             self._damaged.add(candidate)
             reason = ' '.join(str(fault or 'on another host').split())[:300]
             print(f'{self.folder / str(candidate)} cannot be read: {reason}', file=sys.stderr)
         raise ValueError(
             f'{self.folder}: no checkpoint can be read, of {known[::-1]}. Give another --workdir'
-        ) from fault
+        ) from first
 
     def _read(self, step, target):
-        """(state, meta) of a step, checked against the checksums that were saved with it."""
-        _check(self.folder / str(step), self._manager.item_metadata(step)['state'], target)
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
-        )
-        restored = self._manager.restore(step, args=items)
-        state, meta = restored['state'], restored['meta']
+        """(state, meta, checksums, None if there are none): this process's part, without others."""
+        folder = self.folder / str(step)
+        _check(folder, self._manager.item_metadata(step)['state'], target)
+        # The manager's own restore ends with a barrier, which a process that fails never reaches.
+        read = ocp.StandardCheckpointHandler().restore
+        state = read(folder / 'state', args=ocp.args.StandardRestore(target))
+        meta = ocp.JsonCheckpointHandler().restore(folder / 'meta', args=ocp.args.JsonRestore())
         if 'checksums' not in meta:  # a checkpoint of before they were kept
-            return state, meta
-        differ = np.flatnonzero(np.asarray(meta['checksums']) != checksums(state))
-        if len(differ):
-            raise ValueError(f'{list(_shapes(target))[differ[0]]} is not what was saved (checksum)')
-        return state, meta['meta']
+            return state, meta, None
+        return state, meta['meta'], meta['checksums']
 
     def close(self) -> None:
         """Wait for the save in the background and release the manager."""
@@ -140,6 +141,15 @@ def checksums(tree) -> np.ndarray:
     would go unnoticed: TensorStore's own checksums do not cover the arrays.
     """
     return jax.device_get(_checksums(tree))
+
+
+def _unlike(state, expected):
+    """An error that names the first array that is not what was saved; None if all are."""
+    if expected is None:
+        return None
+    differ = np.flatnonzero(np.asarray(expected) != checksums(state))
+    name = list(_shapes(state))[differ[0]] if len(differ) else None
+    return name and ValueError(f'{name} is not what was saved (checksum)')
 
 
 @jax.jit

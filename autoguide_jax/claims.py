@@ -95,7 +95,8 @@ class Claims:
 
     def _renew(self):
         while not self._ended.wait(self.beat):
-            with self._lock, contextlib.suppress(OSError):  # the next renewal may succeed
+            # Whatever a bucket's library raises: the next renewal may succeed.
+            with self._lock, contextlib.suppress(Exception):
                 for file in self.held.values():
                     files.write_bytes(file, self._entry())
 

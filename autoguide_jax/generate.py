@@ -4,6 +4,7 @@ python -m autoguide_jax sample --config=configs/pair.py --config.main.run=runs/d
 """
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,7 +82,7 @@ def main(settings, workdir):
     sampler = config.build(settings.sampler)
     with stop.watch():
         processes.check_shared(workdir)
-        with processes.main_first('sample set'):
+        with processes.main_first('the sample set'):
             if processes.is_main():
                 what = manifest(settings, calls, rules)
                 writer = sample_sets.create(workdir, what, seeds, settings.sample.formats)
@@ -105,10 +106,10 @@ def main(settings, workdir):
 
 def complete(writer):
     """Finish the set once every process has drawn its share."""
-    processes.barrier('all drawn')
-    with processes.main_first('complete set'):
+    parts = processes.gather(writer.own)
+    with processes.main_first('completing the set'):
         if processes.is_main():
-            writer = sample_sets.join(writer.folder) if processes.count() > 1 else writer
+            writer.adopt(itertools.chain(*parts))
             writer.finish()
 
 

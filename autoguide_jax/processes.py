@@ -1,38 +1,49 @@
 """The processes of one program, one on each host: how they connect, agree, and hear of a stop.
 
 Training is one program on all devices: its processes meet in every step. Sampling and sweeping are
-not: each process works alone on its own devices and its own share, and they meet at barriers only,
-which are kept by the first process and need no device.
+not: each process works alone on its own devices and its own share. Where processes have to agree,
+they exchange words through JAX's coordination service, which asks no device.
 """
 
 import contextlib
+import functools
+import itertools
+import json
 import os
 import time
 import uuid
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from autoguide_jax import files, stop
 
 STOP = 'autoguide_jax/stop'
 WEEK = 7 * 24 * 3600
 LEAVE_SECONDS = 10
-_counts = {}
+_rounds = itertools.count()
 
 
 def connect(text):
     """Join the other hosts, before JAX looks for devices: 'auto' or 'ADDRESS:PORT,INDEX,COUNT'.
 
-    auto: what the TPU pod or the Slurm job says. Errors: ValueError for any other text, where there
-    is no pod, and if the others do not come.
+    auto: what the TPU pod or the Slurm job says. Errors: ValueError for any other text, and where
+    there is no pod; stop.Passing if the others do not come.
     """
     given = {} if text == 'auto' else _by_hand(text)
+    # It would take SIGTERM for itself; stop.py passes signals on.
+    jax.config.update('jax_enable_preemption_service', False)
     try:
-        jax.distributed.initialize(**given)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(_explained(text, error)) from error
+        join = lambda: jax.distributed.initialize(**given)
+        stop.interruptible(join, 'waiting for the other hosts')
+    except ValueError as error:
+        raise ValueError(_no_pod(error)) from error
+    except RuntimeError as error:
+        raise stop.Passing(
+            f'--hosts ({text}): the hosts did not find each other: {str(error).splitlines()[0]}. '
+            'Was the command started on every host? Is the port open (JAX_COORDINATOR_PORT sets '
+            'another)?'
+        ) from error
     if count() > 1:
         stop.share(tell=_tell_stop, heard=_stop_heard)
 
@@ -48,80 +59,93 @@ def _by_hand(text):
     return {'coordinator_address': parts[0], 'process_id': numbers[0], 'num_processes': numbers[1]}
 
 
-def _explained(text, error):
-    if 'should be defined' in str(error) or 'must be defined' in str(error):
+def _no_pod(error):
+    if 'must be defined' in str(error) or 'should be defined' in str(error):
         return (
             '--hosts (auto): this is no TPU pod and no Slurm job. Leave it out on one machine, or '
             'give ADDRESS:PORT,INDEX,COUNT'
         )
-    return (
-        f'--hosts ({text}): the hosts did not find each other: {str(error).splitlines()[0]}. Was '
-        'the command started on every host? Is the port open (JAX_COORDINATOR_PORT sets another)?'
-    )
+    return f'--hosts: {error}'
 
 
 def count():
-    """Number of processes."""
-    return jax.process_count()
+    """Number of connected processes."""
+    return service().num_processes if service().client else 1
+
+
+def index():
+    """Which of them this is."""
+    return service().process_id
 
 
 def is_main():
     """True on the one process that writes what all of them share."""
-    return jax.process_index() == 0
+    return index() == 0
 
 
 def share(n, size):
     """Which of n items are this process's, if they go round in groups of size: bool [n]."""
-    return np.arange(n) // size % count() == jax.process_index()
+    return np.arange(n) // size % count() == index()
 
 
-def barrier(name, seconds=WEEK):
-    """Wait until every process is here. Raises stop.Stopped at a signal, or if one is lost."""
+def gather(value=None, seconds=WEEK):
+    """A JSON-able value of every process, as a list in the order of processes, on all of them.
+
+    Errors: stop.Hung that names the processes that do not answer within this time, or are lost.
+    """
     if count() == 1:
-        return
-    _counts[name] = _counts.get(name, 0) + 1
-    key, doing = f'{name}-{_counts[name]}', f'waiting for the other hosts ({name})'
-    try:
-        stop.interruptible(lambda: _client().wait_at_barrier(key, int(seconds * 1000)), doing)
-    except RuntimeError as error:
-        stop.end(f'{doing}, of which one is lost: {str(error).splitlines()[0]}')
+        return [value]
+    key, end = f'autoguide_jax/round/{next(_rounds)}', time.monotonic() + seconds
+    service().client.key_value_set(f'{key}/{index()}', json.dumps(value))
+    answers, silent = [], []
+    for process in range(count()):
+        left = int(1e3 * max(end - time.monotonic(), 0.1))
+        ask = functools.partial(service().client.blocking_key_value_get, f'{key}/{process}', left)
+        try:
+            answers.append(stop.interruptible(ask, 'waiting for the other hosts'))
+        except RuntimeError:
+            silent.append(process)
+    if silent:
+        names = ', '.join(map(str, silent))
+        raise stop.Hung(f'no answer from process {names} of {count()} within {seconds:g} s')
+    return [json.loads(answer) for answer in answers]
 
 
 @contextlib.contextmanager
 def main_first(name):
-    """Run the body on the first process, then on the others: what it wrote, they find."""
-    if not is_main():
-        barrier(name)
+    """Run the body on the first process, then on the others, who find what it wrote.
+
+    Errors: ValueError on the others if it failed on the first.
+    """
+    if not is_main() and (failed := gather()[0]):
+        raise ValueError(f'{name} failed on process 0: {failed}')
     try:
         yield
-    finally:
+    except BaseException as error:
         if is_main():
-            barrier(name)
-
-
-def any_of(flag):
-    """Whether the flag is set on any process; every process must ask."""
-    if count() == 1:
-        return bool(flag)
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+            gather(f'{type(error).__name__}: {error}')
+        raise
+    if is_main():
+        gather()
 
 
 def check_shared(folder):
     """Refuse a folder that is not the same one for every process."""
     if count() == 1:
         return
-    folder, key = files.path(folder), 'autoguide_jax/shared'
-    mark = folder / f'.hosts-{uuid.uuid4().hex[:12]}'
+    mark, failed = files.path(folder) / f'.hosts-{uuid.uuid4().hex[:12]}', ''
     if is_main():
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(mark, 'one folder for all hosts\n')
-        _client().key_value_set(f'{key}-{_counts.get(key, 0)}', mark.name)
-    name = _client().blocking_key_value_get(f'{key}-{_counts.get(key, 0)}', 300_000)
-    missing = not _appears(folder / name)
-    _counts[key] = _counts.get(key, 0) + 1
-    missing = any_of(missing)
+        try:
+            files.write_text(mark, 'one folder for all hosts\n')
+        except OSError as error:
+            failed = str(error)
+    name, failed = gather([mark.name, failed])[0]
+    missing = not failed and not _appears(mark.parent / name)
+    missing = any(gather(missing))
     if is_main():
         mark.unlink(missing_ok=True)
+    if failed:
+        raise ValueError(f'workdir ({folder}) cannot be written: {failed}')
     if missing:
         raise ValueError(
             f'workdir ({folder}) is not the same folder on all {count()} hosts: give one in a '
@@ -139,12 +163,11 @@ def _appears(path):
 
 def leave():
     """Let the others end too before this process does: they all need the first."""
-    # Asks no device: one may hang.
-    if _client() is None or service().num_processes == 1:
+    if count() == 1:
         return
     with contextlib.suppress(Exception):
-        _client().wait_at_barrier('leave', LEAVE_SECONDS * 1000)
-    if service().process_id == 0:
+        service().client.wait_at_barrier('leave', LEAVE_SECONDS * 1000)
+    if is_main():
         time.sleep(1)
 
 
@@ -158,16 +181,12 @@ def service():
     return distributed.global_state
 
 
-def _client():
-    return service().client
-
-
 def _tell_stop():
-    _client().key_value_set(STOP, f'process {jax.process_index()}, {os.getpid()}', True)
+    service().client.key_value_set(STOP, f'process {index()}, {os.getpid()}', True)
 
 
 def _stop_heard():
     try:
-        return f'a stop of {_client().key_value_try_get(STOP)}'
+        return f'a stop of {service().client.key_value_try_get(STOP)}'
     except RuntimeError:  # NOT_FOUND
         return None

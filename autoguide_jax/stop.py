@@ -43,7 +43,11 @@ class Stopped(Exception):
         super().__init__(f'stopped by {signal.Signals(signum).name} while {doing}{note}')
 
 
-class Hung(ValueError):
+class Passing(OSError):
+    """What may pass by itself, such as an outage: the exit code is 75, and a restart may help."""
+
+
+class Hung(Passing):
     """Work did not end in its time. Something still waits for it: leave through os._exit."""
 
     def __init__(self, *words):

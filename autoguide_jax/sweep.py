@@ -153,7 +153,7 @@ def main(settings, workdir):
                 bar.update(1)
                 bar.note(best=min(r['metrics'][first] for r in rows))
         scorer.merge()
-        processes.barrier('sweep')
+        processes.gather()
     compiled = scorer.programs.count
     print(f'{len(pairs)} settings, {scorer.drawn} images drawn, {compiled} compilation(s)')
     return sorted((table_row(row) for row in rows), key=lambda row: row[first])

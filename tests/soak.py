@@ -105,6 +105,7 @@ def science(verb, folder):
         found = {str(p.relative_to(folder)): p.read_bytes() for p in paths}
         return found | {'content_hash': files.read_json(folder / 'manifest.json')['content_hash']}
     table = rows(folder / 'results.jsonl')
+    assert table, f'{folder} holds no rows'
     return {'rows': sorted(table, key=lambda row: row['key'])}
 
 

@@ -31,7 +31,7 @@ WITHIN = {
     (1, 'schema', 'values'), (1, 'helptext', 'tables'), (1, 'processes', 'files'),
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (1, 'claims', 'buckets'),
-    (1, 'files', 'buckets'), (1, 'files', 'disks'), (1, 'buckets', 'disks'),
+    (1, 'files', 'buckets'), (1, 'files', 'disks'), (1, 'buckets', 'disks'), (1, 'buckets', 'stop'),
     (1, 'health', 'files'), (1, 'health', 'mesh'), (1, 'health', 'provenance'),
     (1, 'health', 'stop'), (1, 'health', 'processes'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),

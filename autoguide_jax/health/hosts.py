@@ -4,8 +4,6 @@ Hosts exchange words through JAX's coordination service, which needs no device: 
 compare what they are when a device, or the network between devices, hangs.
 """
 
-import functools
-import json
 import socket
 import time
 
@@ -13,53 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoguide_jax import mesh, stop
+from autoguide_jax import mesh, processes, stop
 from autoguide_jax.health.environment import likely_causes
 from autoguide_jax.health.finding import Finding, fault, fine, fold, warning
-from autoguide_jax.processes import service
+from autoguide_jax.processes import count, index
 
 SECONDS = 120  # for what devices of all hosts do together
 WAIT = 300  # for a host that still does, or gives up, what another one has done
 ROUNDS = 5  # of the comparison of clocks
 LATE, FAR = 1.0, 60.0  # seconds between clocks: rows out of order; signed requests refused
-_asked = [0]
-
-
-def count():
-    """Number of connected processes; asks no device."""
-    return service().num_processes if service().client else 1
-
-
-def index():
-    """Which of them this is; asks no device."""
-    return service().process_id
 
 
 def gather(value, seconds=WAIT):
-    """A JSON-able value of every process, as a list in the order of processes, on all of them.
-
-    Errors: stop.Hung that names the processes that do not answer within this time.
-    """
-    if count() == 1:
-        return [value]
-    client, end = service().client, time.monotonic() + seconds
-    _asked[0] += 1
-    key = f'autoguide_jax/health/{_asked[0]}'
-    client.key_value_set(f'{key}/{index()}', json.dumps(value))
-    answers, silent = [], []
-    for process in range(count()):
-        left = max(end - time.monotonic(), 0.1)
-        ask = functools.partial(client.blocking_key_value_get, f'{key}/{process}', int(1e3 * left))
-        try:
-            answers.append(stop.interruptible(ask, 'waiting for the other hosts'))
-        except RuntimeError:
-            silent.append(process)
-    if silent:
-        raise stop.Hung(
-            f'no answer from process {", ".join(map(str, silent))} of {count()} within {seconds} '
-            f's. {likely_causes()}'
-        )
-    return [json.loads(answer) for answer in answers]
+    """processes.gather, whose error names likely causes."""
+    try:
+        return processes.gather(value, seconds)
+    except stop.Hung as error:
+        raise stop.Hung(f'{error}. {likely_causes()}') from error
 
 
 def table(found):

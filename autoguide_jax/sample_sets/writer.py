@@ -125,7 +125,7 @@ class Writer:
         records = storage.Records(folder)
         self._done = set(storage.present(folder, manifest, records).tolist())
         self.recorded = len(records.seeds)
-        self._own = []
+        self.own = []
         self._next_part = 1 + max((int(p.name.split('-')[0]) for p in records.parts), default=-1)
 
     def missing(self) -> Int[np.ndarray, ' n']:
@@ -155,9 +155,17 @@ class Writer:
             part['images'] = images
         name = f'{self._next_part:06d}-{int(seeds[0]):09d}.npz'
         files.save_npz(self.folder / storage.PARTS / name, part)
-        self._own.append(name)
+        self.own.append(name)
         self._next_part += 1
         self._done.update(seeds.tolist())
+
+    def adopt(self, parts) -> None:
+        """Count in the parts of that name, which other writers of the set have written."""
+        if others := sorted({*parts} - {*self.own}):
+            self.own += others
+            self.manifest = {**files.read_json(self.folder / storage.MANIFEST), **self.manifest}
+            records = storage.Records(self.folder, self.own)
+            self._done |= set(storage.present(self.folder, self.manifest, records).tolist())
 
     def _write_png(self, item):
         seed, image = item
@@ -190,7 +198,7 @@ class Writer:
                 f'{self.folder} lacks {len(missing)} of {len(self.seeds)} images, the first is '
                 f'that of seed {int(missing[0])}'
             )
-        records = storage.settled_records(self.folder, self._own, self.seeds)
+        records = storage.settled_records(self.folder, self.own, self.seeds)
         if self.manifest['complete'] and not records.parts:
             return SampleSet(self.folder, self.manifest, records)
         labels, digests = records.select(self.seeds)
@@ -213,7 +221,7 @@ class Writer:
 
     def _remove(self, parts):
         """Remove what the index has made superfluous, by name: listings may lag."""
-        self._own.clear()
+        self.own.clear()
         if files.is_remote(self.folder):
             storage.parallel(lambda part: part.unlink(missing_ok=True), parts)
         else:
