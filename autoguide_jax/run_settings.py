@@ -101,7 +101,7 @@ class MeshSettings:
     Settings:
       params: where parameters, optimiser state and EMAs are: replicate (every device holds them
         whole), or fsdp (split over the devices of a copy)
-      shards: fsdp: devices that share one copy; 0 = all
+      shards: fsdp: devices that share one copy; 0 = all of one slice
     """
 
     params: str = 'replicate'

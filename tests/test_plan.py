@@ -156,6 +156,69 @@ def test_traffic_is_what_passes_the_border_of_the_main_memory():
     assert hlo.traffic(HLO) == expected
 
 
+# Of the XXL step that libtpu 0.0.42.1 made for v5e:16x16; groups, layouts and metadata are cut.
+ASYNC = """
+%fused_computation.13104 (param_0.39854: bf16[112,1792]) -> (bf16[112,1792], bf16[1792,1792]) {
+  %param_0.39854 = bf16[112,1792]{1,0:T(8,128)(2,1)S(1)} parameter(0)
+  %all-gather.3555 = bf16[1792,1792]{1,0:T(8,128)(2,1)} all-gather(%param_0.39854), \
+channel_id=900, replica_groups=mesh['axis_0'=16,'axis_1'=1,'axis_2'=16], \
+device_ids=([16,16]T(1,0)) {'axis_0'}, dimensions={0}, frontend_attributes={chain_id="222"}
+  ROOT %custom-call.895 = (bf16[112,1792]{1,0:T(8,128)(2,1)S(1)}, \
+bf16[1792,1792]{1,0:T(8,128)(2,1)S(1)}) custom-call(%all-gather.3555), \
+custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.9485 (param_0.39858: bf16[112,1792]) -> bf16[1792,1792] {
+  %param_0.39858 = bf16[112,1792]{1,0:T(8,128)(2,1)S(1)} parameter(0)
+  ROOT %all-gather.3557 = bf16[1792,1792]{1,0:T(8,128)(2,1)S(1)} all-gather(%param_0.39858), \
+channel_id=900, replica_groups=mesh['axis_0'=16,'axis_1'=1,'axis_2'=16], \
+device_ids=([16,16]T(1,0)) {'axis_0'}, dimensions={0}, frontend_attributes={chain_id="222"}
+}
+
+%all-reduce-scatter.79 (input.79: bf16[1792,3,1792]) -> bf16[1792,3,112] {
+  %input.79 = bf16[1792,3,1792]{0,2,1:T(8,128)(2,1)S(1)} parameter(0)
+  %all-reduce.1227 = bf16[1792,3,1792]{0,2,1:T(8,128)(2,1)} all-reduce(%input.79), \
+channel_id=1119, replica_groups={{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}}, to_apply=%add.244.clone
+  %constant.9000 = u32[] constant(0)
+  ROOT %dynamic-slice.1218 = bf16[1792,3,112]{0,2,1:T(8,128)(2,1)} dynamic-slice(\
+%all-reduce.1227, %constant.9000, %constant.9000, %constant.9000), dynamic_slice_sizes={1792,3,112}
+}
+
+ENTRY %main (a: bf16[112,1792], b: bf16[1792,3,1792], c: bf16[240,1792]) -> bf16[1792,3,112] {
+  %a = bf16[112,1792]{1,0:T(8,128)(2,1)} parameter(0)
+  %b = bf16[1792,3,1792]{0,2,1:T(8,128)(2,1)} parameter(1)
+  %c = bf16[240,1792]{1,0:T(8,128)(2,1)} parameter(2)
+  %async-collective-start.222 = (bf16[112,1792]{1,0:T(8,128)(2,1)S(1)}, \
+bf16[1792,1792]{1,0:T(8,128)(2,1)S(1)}) fusion(%a), kind=kCustom, calls=%fused_computation.13104
+  %fusion.9485 = bf16[1792,1792]{1,0:T(8,128)(2,1)S(1)} fusion(%a), kind=kCustom, \
+calls=%async_collective_fusion.9485
+  %collective-permute-start.22 = (bf16[240,1792]{1,0:T(8,128)(2,1)S(1)}, \
+bf16[240,1792]{1,0:T(8,128)(2,1)S(1)}) collective-permute-start(%c), channel_id=1, \
+source_target_pairs={{0,1},{1,2}}
+  %collective-permute-start.21 = (bf16[240,1792]{1,0:T(8,128)(2,1)S(1)}, \
+bf16[240,1792]{1,0:T(8,128)(2,1)S(1)}) collective-permute-start(%c), channel_id=1, \
+source_target_pairs={{0,1},{1,2}}
+  ROOT %fusion.79 = bf16[1792,3,112]{0,2,1:T(8,128)(2,1)} fusion(%b), kind=kCustom, \
+calls=%all-reduce-scatter.79
+}
+"""
+
+
+def test_collectives_of_a_tpu_count_once_and_by_what_they_are():
+    found = {one.pop('kind'): one for one in hlo.collectives(ASYNC)}
+    gathered, reduced, moved = 1792 * 1792 * 2, 1792 * 3 * 1792 * 2, 2 * 240 * 1792 * 2
+    assert found == {
+        'reduce-scatter': {
+            'group': 16, 'count': 1, 'bytes': reduced, 'wire_bytes': reduced * 15 / 16,
+        },
+        'all-gather': {
+            'group': 16, 'count': 1, 'bytes': gathered, 'wire_bytes': gathered * 15 / 16,
+        },
+        # Two, though they share a channel.
+        'collective-permute': {'group': 2, 'count': 2, 'bytes': moved, 'wire_bytes': moved},
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(('limit', 'trips'), [('constant(63)', 63), ('parameter(1)', None)])
 def test_a_loop_runs_as_often_as_its_condition_allows(limit, trips):
     text = f"""
@@ -183,7 +246,13 @@ def test_what_was_compiled_once_is_read_back(tmp_path, monkeypatch):
     assert again == first
     keys = {compiler.key(lowered(n).as_text(), s) for n in (4, 5) for s in (SLICE,)}
     keys.add(compiler.key(lowered().as_text(), chips.read('v5e:2x4')))
-    assert len(keys) == 3
+    for name in ('LIBTPU_INIT_ARGS', 'XLA_FLAGS'):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, '--xla_other=true')
+            keys.add(compiler.key(lowered().as_text(), SLICE))
+    monkeypatch.setattr(compiler, 'version', lambda: '9.9')
+    keys.add(compiler.key(lowered().as_text(), SLICE))
+    assert len(keys) == 6
 
 
 def test_a_refusal_for_want_of_memory_is_a_finding_and_any_other_an_error():
@@ -193,8 +262,10 @@ def test_a_refusal_for_want_of_memory_is_a_finding_and_any_other_an_error():
     )
     found = compiler.too_large(said)
     assert not found['fits'] and found['needed'] == 53.67 * 2**30
+    assert found['counted'] == 'temporaries'
     assert found['available'] == 15.75 * 2**30
-    assert compiler.too_large('Used 18.2G of 15.75G hbm. Exceeded')['needed'] == 18.2 * 2**30
+    found = compiler.too_large('Used 18.2G of 15.75G hbm. Exceeded')
+    assert found['needed'] == 18.2 * 2**30 and found['counted'] == 'all'
     with pytest.raises(RuntimeError, match='INTERNAL: something else'):
         compiler.too_large('INTERNAL: something else')
 
@@ -235,6 +306,18 @@ def test_a_compiler_corrects_the_estimate():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ('counted', 'total', 'temporaries', 'source'),
+    [('temporaries', 40.0, 30.0, 'compiler, analytic'), ('all', 30.0, 20.0, 'compiler')],
+)
+def test_a_refusal_counts_arguments_once(counted, total, temporaries, source):
+    found = {'fits': False, 'counted': counted, 'needed': 30.0, 'available': 16.0}
+    assert figures.calibrated(MODEL, NOW, found).temporaries(NOW) == pytest.approx(temporaries)
+    gigabytes = {**found, 'needed': 30e9, 'available': 16e9}
+    needed, available = figures.compiled_rows(gigabytes, 1.0, arguments=10e9)
+    assert (needed['value'], needed['from'], available['value']) == (total, source, 16.0)
+
+
 def test_a_step_that_does_not_fit_gets_a_command_that_does():
     settings = config.parse(Settings, config.load(f'{FILE}:xs-main'))
     topology = chips.read('v6e:2x4')
@@ -250,11 +333,15 @@ def test_a_step_that_does_not_fit_gets_a_command_that_does():
     )
 
 
-def test_the_roofline_is_its_longest_term():
+def test_the_roofline_is_its_longest_term_but_memory_which_is_an_upper_bound():
     found = {'fits': True, 'traffic': {'bytes': 819e9}, 'collectives': [{'wire_bytes': 50e9}]}
     terms = figures.roofline(SLICE.chip, 197e12 / 2, found)
-    assert terms == {'compute': 0.5, 'memory': 1.0, 'network': 0.25, 'bound': 1.0}
-    assert find(figures.roofline_rows(terms, 197e12 / 4, SLICE.chip, 'step'), 'MFU') == [25.0]
+    assert terms == {'compute': 0.5, 'memory': 1.0, 'network': 0.25, 'bound': 0.5}
+    rows = figures.roofline_rows(terms, 197e12 / 4, SLICE.chip, 'step')
+    assert find(rows, 'MFU') == [50.0] and find(rows, 'step at least (compute)') == [500.0]
+    assert find(rows, 'step: memory, at most') == [1000.0]
+    found['collectives'] *= 3
+    assert figures.roofline(SLICE.chip, 197e12 / 2, found)['bound'] == 0.75
 
 
 def test_without_the_compiler_all_but_its_figures_is_told(tmp_path, monkeypatch):
@@ -315,7 +402,12 @@ def test_a_run_from_before_the_policies_of_remat_goes_on(old, tmp_path):
 
 
 def test_every_slice_knows_its_hosts():
-    assert [chips.read(name).hosts for name in ('v5e:16x16', 'v5p:4x4x4', 'v6e:2x4')] == [64, 16, 2]
+    hosts = {
+        'v5e:16x16': (64, 4), 'v5p:4x4x4': (16, 4), 'v6e:2x4': (1, 8), 'v5e:2x4': (1, 8),
+        'v6e:4x4': (4, 4), 'v4:2x2x2': (2, 4), 'v4:2x2x1': (1, 4), 'v5e:1x1': (1, 1),
+    }  # fmt: skip
+    slices = {name: chips.read(name) for name in hosts}
+    assert {name: (one.hosts, one.per_host) for name, one in slices.items()} == hosts
     assert all(math.isfinite(chip.flops * chip.hbm) for chip in chips.CHIPS.values())
 
 

@@ -59,7 +59,7 @@ class Settings:
 
 def check_batch(name, run, topology):
     """Refuse batches and shards that the devices of a slice do not divide."""
-    loop, devices = run.train, topology.devices
+    loop, devices = run.train, topology.chips
     for setting in ('batch_size', 'microbatch_size'):
         size = getattr(loop, setting)
         if size % devices:
@@ -101,14 +101,15 @@ def plan_training(name, run, topology, devices, settings):
     """(rows, suggestion, what the compiler found) of one training step."""
     model, now = figures.model_of(run, topology), figures.option_of(run, topology)
     rows = figures.network_rows(run) + figures.memory_rows(run, topology, model)
-    useful = 3 * run.forward_flops * run.settings.train.batch_size / topology.devices
+    useful = 3 * run.forward_flops * run.settings.train.batch_size / topology.chips
     traced = run.step(devices or programs.stand_ins(topology, run))
-    executed = analytic.flops(traced.jaxpr.jaxpr) / topology.devices
+    executed = analytic.flops(traced.jaxpr.jaxpr) / topology.chips
     found, others = None, []
     if devices:
         found = compiler.compile(traced.lower(), topology, settings.cache, f'train {name}')
-        rows += figures.compiled_rows(found, executed)
-        others = compare(name, run, topology, devices, settings)
+        arguments = model.arguments[now.shards]
+        rows += figures.compiled_rows(found, executed, arguments)
+        others = compare(name, run, topology, devices, settings, arguments)
         rows += others
         model = figures.calibrated(model, now, found)
     else:
@@ -120,14 +121,14 @@ def plan_training(name, run, topology, devices, settings):
     return rows, suggestion(name, model, now, topology, found), found
 
 
-def compare(name, run, topology, devices, settings):
-    """Rows of the same step under other policies of rematerialisation."""
+def compare(name, run, topology, devices, settings, arguments):
+    """Rows of the same step, with the same bytes of arguments, under other policies of remat."""
     rows = []
     for remat in settings.compare:
         other = run.changed(**{'network.remat': remat})
         what = f'train {name}, remat {remat}'
         found = compiler.compile(other.step(devices).lower(), topology, settings.cache, what)
-        used = figures.in_use(found) if found['fits'] else found['needed']
+        used = figures.needed(found, arguments)
         verdict = '' if found['fits'] else ', does not fit'
         rows.append(
             figures.row(f'HBM, remat {remat}{verdict}', used / 1e9, 'GB per chip', 'compiler')
@@ -147,7 +148,7 @@ def suggestion(name, model, now, topology, found):
     better = advice.smallest(model, now, available)
     if better is None:
         return f'does not fit ({said}), nor would any change of shards, remat and microbatch'
-    changes = advice.words(better, now, topology.devices)
+    changes = advice.words(better, now, topology.chips)
     typed = ' '.join(f'--config.{name}.{key}={value}' for key, value in changes.items())
     need = model.need(better) / 1e9
     return f'does not fit ({said}). Smallest change: {typed} (about {need:.3g} GB per chip)'
@@ -175,10 +176,10 @@ def plan_sampling(runs, topology, devices, settings):
         traced = programs.sampler(runs, rule, batch, devices[0])
         what = f'sampler, {batch} images on a chip'
         found = compiler.compile(traced.lower(), topology, settings.cache, what)
-        rows += figures.compiled_rows(found, batch * per_image)
+        rows += figures.compiled_rows(found, batch * per_image, sum(weights))
     terms = figures.roofline(topology.chip, batch * per_image, found)
     rows += figures.roofline_rows(terms, batch * per_image, topology.chip, f'{batch} images')
-    batches = settings.sample_images / (batch * topology.devices)
+    batches = settings.sample_images / (batch * topology.chips)
     hours = batches * terms['bound'] / 3600
     what = f'{settings.sample_images} images on {topology.chips} chips at least'
     rows.append(row(what, 60 * hours, 'min', 'roofline'))

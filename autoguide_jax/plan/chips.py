@@ -1,9 +1,9 @@
 """TPU chips as their makers describe them, and slices of them such as v5e:16x16.
 
 Figures are those of Google Cloud's documentation of each version (cloud.google.com/tpu/docs/v4,
-v5e, v5p, v6e, tpu7x; "System architecture"): peak bfloat16, capacity and bandwidth of the HBM,
-bandwidth of the interconnect (half of the bidirectional figure where that is what is given), chips
-and memory of a host. 1 TFLOP/s = 10¹², 1 GB/s = 10⁹ bytes/s; capacities are GiB.
+v5e, v5p, v6e; "System architecture"): peak bfloat16, capacity and bandwidth of the HBM, bandwidth
+of the interconnect (half of the bidirectional figure where that is what is given), chips of a host.
+1 TFLOP/s = 10¹², 1 GB/s = 10⁹ bytes/s; capacities are GiB. A chip is one device to JAX.
 """
 
 import math
@@ -13,33 +13,32 @@ from dataclasses import dataclass, field
 from autoguide_jax.registry import suggest
 
 TERA, GIGA, GIB = 1e12, 1e9, 2**30
+PER_HOST = 4  # chips on each host of a slice of several hosts
 
 
 @dataclass(frozen=True)
 class Chip:
     """One chip: FLOP/s in bfloat16, HBM bytes and bytes/s, interconnect bytes/s one way.
 
-    per_host: chips of a host in a slice of several hosts; host_memory: its bytes; devices: how many
-    JAX devices one chip is; options: what the compiler must be told of it.
+    largest_host: chips of the largest slice that is one host (larger ones have PER_HOST on each);
+    options: what the compiler must be told of it.
     """
 
     flops: float
     hbm: float
     bandwidth: float
     interconnect: float
-    per_host: int
-    host_memory: float
-    devices: int = 1
+    largest_host: int
     options: dict = field(default_factory=dict)
 
 
 # The two cores of a chip as one device, as JAX runs on v4; v5p is so by default.
 MEGACORE = {'chip_config_name': 'megacore'}
 CHIPS = {
-    'v4': Chip(275 * TERA, 32 * GIB, 1228 * GIGA, 300 * GIGA, 4, 407 * GIB, 1, MEGACORE),
-    'v5e': Chip(197 * TERA, 16 * GIB, 819 * GIGA, 200 * GIGA, 4, 192 * GIB),
-    'v5p': Chip(459 * TERA, 95 * GIB, 2765 * GIGA, 600 * GIGA, 4, 448 * GIB),
-    'v6e': Chip(918 * TERA, 32 * GIB, 1638 * GIGA, 400 * GIGA, 4, 720 * GIB),
+    'v4': Chip(275 * TERA, 32 * GIB, 1228 * GIGA, 300 * GIGA, 4, MEGACORE),
+    'v5e': Chip(197 * TERA, 16 * GIB, 819 * GIGA, 200 * GIGA, 8),
+    'v5p': Chip(459 * TERA, 95 * GIB, 2765 * GIGA, 600 * GIGA, 4),
+    'v6e': Chip(918 * TERA, 32 * GIB, 1638 * GIGA, 400 * GIGA, 8),
 }
 
 
@@ -56,12 +55,12 @@ class Slice:
         return math.prod(self.sides)
 
     @property
-    def devices(self):
-        return self.chips * self.chip.devices
+    def hosts(self):
+        return 1 if self.chips <= self.chip.largest_host else -(-self.chips // PER_HOST)
 
     @property
-    def hosts(self):
-        return -(-self.chips // self.chip.per_host)
+    def per_host(self):
+        return PER_HOST if self.hosts > 1 else self.chips
 
 
 def read(name):

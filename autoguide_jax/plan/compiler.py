@@ -1,7 +1,7 @@
 """The TPU compiler without a TPU: devices of a slice to compile for, and what compiling found.
 
 libtpu, an optional extra (pip install "jax[tpu]"), holds the compiler. Findings are kept in files
-named by a hash of the program, the slice and the versions, so a second run reads them back.
+named by a hash of the program, the slice, versions and flags, so a second run reads them back.
 """
 
 import contextlib
@@ -22,10 +22,15 @@ from autoguide_jax.progress import duration
 
 EVERY_SECONDS = 30.0
 SCALE = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
-TOO_LARGE = (
-    r'HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)',
-    r'Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm',
-)
+# What a refusal counts, and how it says so.
+TOO_LARGE = {
+    'temporaries': (
+        r'HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)'
+    ),
+    'all': r'Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm',
+}
+# What tells libtpu and XLA how to compile.
+FLAGS = ('LIBTPU_INIT_ARGS', 'XLA_FLAGS')
 MISSING = (
     'not compiled: the TPU compiler (libtpu) is not installed here. pip install "jax[tpu]" adds it;'
     ' no TPU is needed'
@@ -64,7 +69,8 @@ def devices(topology):
 
 def key(text, topology):
     """Name of the file that keeps what compiling this StableHLO for this slice found."""
-    parts = (text, topology.name, jax.__version__, version() or '')
+    flags = [os.environ.get(name, '') for name in FLAGS]
+    parts = (text, topology.name, jax.__version__, version() or '', *flags)
     return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:32]
 
 
@@ -73,7 +79,7 @@ def compile(lowered, topology, folder, what):
 
     Returns {seconds, cached, fits, …}: with fits, memory (bytes of one device: arguments, outputs,
     aliased, temporaries, code, peak), cost (flops, bytes, seconds: cost_analysis as it is),
-    collectives and traffic (hlo.py); without, needed and available bytes and the error.
+    collectives and traffic (hlo.py); without, what too_large tells.
     """
     name = key(lowered.as_text(), topology)
     file, program = (files.path(folder) / f'{name}.{kind}' for kind in ('json', 'hlo.gz'))
@@ -123,13 +129,17 @@ def findings(compiled):
 def too_large(message):
     """What a refusal for want of memory tells. Errors: RuntimeError for any other refusal.
 
-    needed: of temporaries alone where they are too large by themselves.
+    {fits, counted, needed, available, error}: needed and available in bytes of one device; counted:
+    what needed is, all, or temporaries alone where they are too large by themselves.
     """
-    for pattern in TOO_LARGE:
+    for counted, pattern in TOO_LARGE.items():
         found = re.search(pattern, message)
         if found:
             needed, available = (float(found[i]) * SCALE[found[i + 1]] for i in (1, 3))
-            return {'fits': False, 'needed': needed, 'available': available, 'error': found[0]}
+            return {
+                'fits': False, 'counted': counted, 'needed': needed, 'available': available,
+                'error': found[0],
+            }  # fmt: skip
     raise RuntimeError(f'the TPU compiler refused the program: {message[:2000]}')
 
 

@@ -9,6 +9,7 @@ import math
 from autoguide_jax.plan import advice, analytic
 
 GB = 1e9
+BOUNDS = ('compute', 'network')  # the terms of a roofline that no program goes below
 SLACK = 0.98  # of the HBM: a TPU keeps some for itself (v5e offers 15.75 of its 16 GiB)
 
 
@@ -22,7 +23,7 @@ def row(figure, value, unit, source):
 def option_of(run, topology):
     """Where a run stands: advice.Option on this slice."""
     loop = run.settings.train
-    images = (loop.microbatch_size or loop.batch_size) // topology.devices
+    images = (loop.microbatch_size or loop.batch_size) // topology.chips
     remat = run.tree['network'].get('remat', 'none')
     remat = {True: 'block', False: 'none'}.get(remat, remat)
     return advice.Option(run.shards(topology), remat, images)
@@ -30,9 +31,9 @@ def option_of(run, topology):
 
 def model_of(run, topology):
     """advice.Model of a run on this slice: arguments and activations, from shapes alone."""
-    counts = {run.shards(topology), 1, topology.devices}
-    counts |= {n for n in (4, 16, 64) if topology.devices % n == 0}
-    batch = analytic.tree_bytes(run.batch) / topology.devices
+    counts = {run.shards(topology), 1, topology.chips}
+    counts |= {n for n in (4, 16, 64) if topology.chips % n == 0}
+    batch = analytic.tree_bytes(run.batch) / topology.chips
     held = {n: analytic.shard_bytes(run.state, n) + batch for n in sorted(counts)}
     gradient = {n: analytic.shard_bytes(run.state['params'], n) for n in sorted(counts)}
     activations = {remat: float(run.activations(remat)) for remat in run.remats()}
@@ -65,11 +66,16 @@ def memory_rows(run, topology, model):
     return rows
 
 
-def compiled_rows(found, per_chip):
-    """What the compiler found about a program; per_chip: FLOPs of one chip, counted by hand."""
+def compiled_rows(found, per_chip, arguments):
+    """What the compiler found about a program.
+
+    per_chip, arguments: FLOPs and bytes of the arguments of one chip, counted by hand.
+    """
     if not found['fits']:
+        source = 'compiler' if found['counted'] == 'all' else 'compiler, analytic'
+        need = needed(found, arguments)
         return [
-            row('HBM needed: does not fit', found['needed'] / GB, 'GB per chip', 'compiler'),
+            row('HBM needed: does not fit', need / GB, 'GB per chip', source),
             row('HBM available', found['available'] / GB, 'GB per chip', 'compiler'),
         ]
     memory, cost, traffic = found['memory'], found['cost'], found['traffic']
@@ -77,9 +83,8 @@ def compiled_rows(found, per_chip):
         row(name, memory[name] / GB, 'GB per chip', 'compiler')
         for name in ('arguments', 'outputs', 'aliased', 'temporaries', 'peak')
     ]
-    rows.append(
-        row('HBM in use, as the runtime takes it', in_use(found) / GB, 'GB per chip', 'compiler')
-    )
+    need = needed(found, arguments)
+    rows.append(row('HBM in use, as the runtime takes it', need / GB, 'GB per chip', 'compiler'))
     rows.append(row('executed FLOPs', per_chip / 1e12, 'TFLOP per chip', 'analytic'))
     if cost['flops']:
         rows.append(
@@ -87,7 +92,7 @@ def compiled_rows(found, per_chip):
         )
         share = cost['flops'] / per_chip
         rows.append(row('… of the analytic count (loops count once there)', share, '', 'compiler'))
-    rows.append(row('HBM traffic', traffic['bytes'] / GB, 'GB per chip', 'hlo'))
+    rows.append(row('HBM traffic, at most', traffic['bytes'] / GB, 'GB per chip', 'hlo'))
     rows.append(row('… of it copies and transposes', traffic['copies'] / GB, 'GB per chip', 'hlo'))
     if traffic['unknown_loops']:
         what = 'loops of unknown length, counted once'
@@ -99,25 +104,32 @@ def compiled_rows(found, per_chip):
     return rows
 
 
-def in_use(found):
-    """Bytes of HBM of a compiled program on one device: donated outputs share their arguments."""
+def needed(found, arguments):
+    """Bytes of HBM that a program needs on one device, whether the compiler says that it fits.
+
+    Donated outputs share their arguments. arguments: their bytes, counted by hand, for a refusal
+    that tells of temporaries alone.
+    """
+    if not found['fits']:
+        return found['needed'] + (0 if found['counted'] == 'all' else arguments)
     memory = found['memory']
     held = memory['arguments'] + memory['outputs'] - memory['aliased']
     return held + memory['temporaries'] + memory['code']
 
 
 def roofline(chip, flops, found):
-    """Seconds that one chip cannot go below: {'compute', 'memory', 'network', 'bound'}.
+    """Seconds of one chip, {'compute', 'memory', 'network', 'bound'}; it cannot go below bound.
 
     flops: executed by one chip. Without what a compiler found only the first is known. The terms
-    overlap, so the bound is the longest of them.
+    overlap, so the bound is the longest of them, but for memory: the traffic that it is made of is
+    an upper bound (hlo.traffic).
     """
     terms = {'compute': flops / chip.flops}
     if found and found['fits']:
         terms['memory'] = found['traffic']['bytes'] / chip.bandwidth
         wire = sum(one['wire_bytes'] for one in found['collectives'])
         terms['network'] = wire / chip.interconnect
-    return {**terms, 'bound': max(terms.values())}
+    return {**terms, 'bound': max(terms[name] for name in BOUNDS if name in terms)}
 
 
 def roofline_rows(terms, useful, chip, what):
@@ -126,9 +138,11 @@ def roofline_rows(terms, useful, chip, what):
     rows = [
         row(f'{what}: {name}', 1e3 * seconds, 'ms', source)
         for name, seconds in terms.items()
-        if name != 'bound'
+        if name in BOUNDS
     ]
-    longest = max((t for t in terms if t != 'bound'), key=terms.get)
+    if 'memory' in terms:
+        rows.append(row(f'{what}: memory, at most', 1e3 * terms['memory'], 'ms', source))
+    longest = max((name for name in BOUNDS if name in terms), key=terms.get)
     rows.append(row(f'{what} at least ({longest})', 1e3 * terms['bound'], 'ms', source))
     rows.append(row('MFU at most', 100 * useful / chip.flops / terms['bound'], '%', source))
     return rows
@@ -140,7 +154,7 @@ def file_rows(run, topology, model):
     state = analytic.tree_bytes(run.state)
     shards = run.shards(topology)
     # One copy is saved: a host sends what its own devices hold of it, and never more than all.
-    own = min(topology.chip.per_host * topology.chip.devices, shards)
+    own = min(topology.per_host, shards)
     host = min(state, own * analytic.shard_bytes(run.state, shards))
     snapshot = analytic.tree_bytes(run.variables)
     count = len(loop.snapshots())
@@ -169,8 +183,5 @@ def run_rows(run, topology, seconds, price):
 
 def calibrated(model, now, found):
     """The memory model with what the compiler found, whether the program fits or not."""
-    if found['fits']:
-        temporaries = in_use(found) - model.arguments[now.shards]
-    else:
-        temporaries = found['needed'] - model.arguments[now.shards]
-    return model.calibrated(now, max(temporaries, 0.0))
+    arguments = model.arguments[now.shards]
+    return model.calibrated(now, max(needed(found, arguments) - arguments, 0.0))

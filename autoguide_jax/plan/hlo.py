@@ -22,6 +22,7 @@ CALLS = re.compile(
 )
 BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
 CONSTANT = re.compile(r'constant\((\d+)\)')
+CHAIN = re.compile(r'chain_id="(\d+)"')
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 # What only names or rearranges buffers moves nothing by itself.
 FREE = {'parameter', 'tuple', 'get-tuple-element', 'bitcast', 'constant', 'while', 'conditional'}
@@ -73,21 +74,25 @@ def split_shape(text):
 
 
 def visits(text):
-    """Yield (times, name, shape, opcode, rest, shapes by name) of every instruction that runs."""
+    """Yield (times, fusion, name, shape, opcode, rest, shapes by name) of all that runs.
+
+    fusion: the computation of the fusion that an instruction is in, '' outside of fusions.
+    """
     found, entry = computations(text)
 
-    def walk(name, times, fused):
+    def walk(name, times, fusion):
         shapes = {instruction: shape for instruction, shape, _, _ in found.get(name, ())}
         for instruction, shape, opcode, rest in found.get(name, ()):
-            yield times, fused, instruction, shape, opcode, rest, shapes
+            yield times, fusion, instruction, shape, opcode, rest, shapes
             inner = CALLS.findall(rest)
             for branches in BRANCHES.findall(rest):
                 inner += [b.strip().lstrip('%') for b in branches.split(',')]
             loop = (trips(rest, found) or 1) if opcode == 'while' else 1
             for called in inner if opcode not in ('reduce', 'sort', 'scatter', 'map') else ():
-                yield from walk(called, times * loop, fused or opcode == 'fusion')
+                fused = called if fusion or opcode == 'fusion' else ''
+                yield from walk(called, times * loop, fused)
 
-    yield from walk(entry, 1, False)
+    yield from walk(entry, 1, '')
 
 
 def trips(rest, found):
@@ -115,8 +120,8 @@ def collectives(text):
     group: devices that take part together. bytes: of the whole tensor (of the gathered one, of the
     one before it is scattered). wire_bytes: what a ring sends through each device's link.
     """
-    found = collections.defaultdict(lambda: [0, 0, 0.0])
-    for times, _, _, _, opcode, rest, shapes in visits(text):
+    pieces = {}
+    for times, fusion, _, _, opcode, rest, shapes in visits(text):
         kind = opcode.removesuffix('-start')
         if kind not in KINDS:
             continue
@@ -124,6 +129,15 @@ def collectives(text):
         given = given or shape_bytes(rest[: rest.find(')')])
         group = group_size(rest)
         whole = given * group if kind == 'all-gather' else given
+        # So libtpu writes a reduce-scatter: an all-reduce of which a fusion keeps a slice.
+        kind = 'reduce-scatter' if fusion.startswith('all-reduce-scatter') else kind
+        # Fusions that start, go along with and end one asynchronous collective all repeat it under
+        # one chain. Its channel alone would not tell: libtpu gives channel 1 to unlike ones.
+        chain = CHAIN.search(rest)
+        one = chain[1] if chain else len(pieces)
+        pieces[one] = max(pieces.get(one, (0,)), (whole, times, kind, group))
+    found = collections.defaultdict(lambda: [0, 0, 0.0])
+    for whole, times, kind, group in pieces.values():
         ring = {'all-reduce': 2, 'collective-permute': group / max(group - 1, 1)}.get(kind, 1)
         row = found[kind, group]
         row[0] += times
@@ -162,9 +176,9 @@ def traffic(text):
     """
     total, copies, unknown = 0, 0, 0
     found, _ = computations(text)
-    for times, fused, _, shape, opcode, rest, shapes in visits(text):
+    for times, fusion, _, shape, opcode, rest, shapes in visits(text):
         unknown += opcode == 'while' and trips(rest, found) is None
-        if fused or opcode in FREE or opcode.endswith('-done'):
+        if fusion or opcode in FREE or opcode.endswith('-done'):
             continue
         given = [shapes.get(name, '') for name in operands(rest)]
         moved = shape_bytes(shape, 0) + sum(shape_bytes(each, 0) for each in given)

@@ -28,7 +28,7 @@ class Abstract:
 def stand_ins(topology, run):
     """A mesh of so many devices that are nowhere: enough for shapes and shardings."""
     shards, kinds = run.shards(topology), (AxisType.Auto,) * 2
-    shape = topology.devices // shards, shards
+    shape = topology.chips // shards, shards
     return jax.sharding.AbstractMesh(shape, (mesh.COPIES, mesh.SHARDS), axis_types=kinds)
 
 
@@ -68,9 +68,9 @@ class Run:
         return analytic.activation_bytes(denoiser, self.variables, self.shape)
 
     def shards(self, topology):
-        """Devices that share one copy of the state on this slice."""
+        """Devices that share one copy of the state; mesh.shards = 0 means all of the slice."""
         mesh_settings = self.settings.mesh
-        return (mesh_settings.shards or topology.devices) if mesh_settings.params == 'fsdp' else 1
+        return (mesh_settings.shards or topology.chips) if mesh_settings.params == 'fsdp' else 1
 
     def remats(self):
         """The policies of rematerialisation that the network has."""
