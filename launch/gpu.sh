@@ -13,13 +13,16 @@ usage: launch/gpu.sh VERB --host=[USER@]HOST[,…] [--flag=value…] [-- COMMAND
   logs     the end of the log
   stop     SIGTERM to the command: it saves and ends
 
-Several hosts are one machine: they run the command together, the first leads (--hosts=…).
+Several hosts are one machine: they run the command together, the first leads (--hosts=…). The others
+must reach it by the name in --host, as they know it, or by --coordinator.
 
   --host                also as GPU_HOST
   --ssh_flag=…          one more flag for ssh and scp, as --ssh_flag=-oPort=2222; repeatable
   --ref=HEAD            commit of this repository to send; with --repo=URL, to clone from there
   --python=3.12  --jax=cuda13  --folder=autoguide_jax     what setup installs, where in the home
   --env=NAME=VALUE      for the command, as --env=CUDA_VISIBLE_DEVICES=0,1; repeatable
+  --coordinator=…       run: address or name of the first host for the others, where only your
+                        ~/.ssh/config knows the one in --host
   --restarts=100        how often a host restarts a command that crashed
   --follow              run, logs: go on printing the log   --lines=20   --worker=all|0|1…
   --wait=600 --force    stop: seconds to save in; then kill
@@ -27,7 +30,7 @@ Several hosts are one machine: they run the command together, the first leads (-
 END
 }
 
-jax=cuda13 connect='' host=${GPU_HOST:-}
+jax=cuda13 connect='' coordinator='' host=${GPU_HOST:-}
 ssh_flags=()
 
 ask() { # ALL WORKER COMMAND, with @INDEX@ for the number of the host; at once on all, waits for all
@@ -70,7 +73,7 @@ verb=${1:-}
 flags='host folder ssh_flag dry_run help'
 case $verb in
   setup) parse "$flags repo ref python jax" "$@" ;;
-  run) parse "$flags env restarts follow lines worker" "$@" ;;
+  run) parse "$flags env restarts follow lines worker coordinator" "$@" ;;
   status) parse "$flags" "$@" ;;
   logs) parse "$flags follow lines worker" "$@" ;;
   stop) parse "$flags wait force" "$@" ;;
@@ -80,7 +83,16 @@ esac
 [ "$host" ] || die '--host is needed (or GPU_HOST), as in --host=me@gpu1'
 IFS=, read -r -a hosts <<<"$host"
 if [ ${#hosts[@]} -gt 1 ]; then
-  connect="--hosts=${hosts[0]#*@}:${JAX_COORDINATOR_PORT:-8476},@INDEX@,${#hosts[@]}"
+  leader=${coordinator:-${hosts[0]#*@}}
+  connect="--hosts=$leader:${JAX_COORDINATOR_PORT:-8476},@INDEX@,${#hosts[@]}"
+elif [ "$coordinator" ]; then
+  die "--coordinator=$coordinator: one host needs none. Leave it out, or name all in --host=one,two"
+fi
+if [[ ! $coordinator =~ ^[A-Za-z0-9.-]*$ ]]; then
+  die "--coordinator=$coordinator must be an address or a name; JAX_COORDINATOR_PORT is its port"
+fi
+if [ "$coordinator" ] && [[ " ${command[*]} " = *' --hosts'* ]]; then
+  die "--coordinator=$coordinator: the command has --hosts, which joins the hosts. Leave one out"
 fi
 if [ "$verb" = run ]; then need_command run; else no_command "$verb"; fi
 if [ "$verb" = setup ]; then need_source; fi

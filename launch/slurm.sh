@@ -12,7 +12,8 @@
 # file system that all nodes see; the same for --workdir. VENV names another environment.
 # --signal sends SIGTERM 300 s before the end of --time; a preemption sends it itself. until_done.sh
 # hands it to srun, srun to every process: they save and end with 143, and the job queues again.
-# A crash ends all processes, and until_done.sh starts them again, at most RESTARTS (20) times.
+# A crash, or what passes by itself (75: a bucket's outage, hosts that did not come in time), ends
+# all processes, and until_done.sh starts them again, at most RESTARTS (20) times.
 set -u
 cd "${SLURM_SUBMIT_DIR:?is set by sbatch: submit this script with sbatch}" || exit 2
 if [ ! -e launch/until_done.sh ]; then

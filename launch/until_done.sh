@@ -4,7 +4,8 @@
 #   launch/until_done.sh [-n MAX_RESTARTS] python -m autoguide_jax train --config=… --workdir=…
 #
 # Done means exit code 0. What the user must mend (2) and Ctrl-C (130) end it at once; anything
-# else (killed, preempted, out of memory) starts the same command again, which resumes.
+# else (killed, preempted, out of memory; 75: what passes by itself, as an outage of the bucket or
+# hosts that did not come in time) starts the same command again, which resumes.
 # SIGTERM and Ctrl-C to this script reach the command once, which saves; nothing starts after it.
 # UNTIL_DONE_WAIT: seconds before a restart (5). Default of -n: 100.
 set -u

@@ -77,7 +77,7 @@ tend() { # an active slice: set it up, start the command, or end with it
     fi
     seen=yes
   fi
-  ended=$(grep -o -E 'ended [0-9]+' <<<"$states" | grep -v -x -E 'ended (0|137|143)' | head -n 1)
+  ended=$(grep -o -E 'ended [0-9]+' <<<"$states" | grep -v -x -E 'ended (0|75|137|143)' | head -n 1)
   # What ended before this watch began is no news: it is started again.
   if [ "$seen" ]; then
     case $states in
@@ -92,10 +92,13 @@ tend() { # an active slice: set it up, start the command, or end with it
     fi
   fi
   case $states in
-    'running -' | 'ended 0, running -') return 0 ;;
+    'running -' | 'ended 0, running -') restarted=0 && return 0 ;;
   esac
   restarted=$((restarted + 1))
-  if [ "$restarted" -gt 10 ]; then note "$1: ended 10 times ($states)" && exit 1; fi
+  if [ "$restarted" -gt 10 ]; then
+    note "$1: ended 10 times in a row before it was seen running ($states); it still costs"
+    exit 1
+  fi
   note "$1: start ($states)"
   resume "$1" || return 12
   seen=yes
@@ -104,7 +107,13 @@ tend() { # an active slice: set it up, start the command, or end with it
 
 finish() {
   note "$1: done"
-  if [ "$then_delete" ]; then delete "$1"; else say "$1 still costs: $0 delete --name=$1"; fi
+  if [ -z "$then_delete" ]; then say "$1 still costs: $0 delete --name=$1" && exit 0; fi
+  failures=0
+  # A delete whose answer was lost is one: not by a look of watch_step, which would create it again.
+  until delete "$1" || [ "$(slice_state "$1")" = NONE ]; do
+    failures=$((failures + 1)) && back_off
+    sleep "$delay"
+  done
   exit 0
 }
 

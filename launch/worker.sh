@@ -8,6 +8,7 @@
 #   worker.sh logs FOLDER LINES [follow]
 #   worker.sh stop FOLDER SECONDS [force]        SIGTERM, which saves; force kills what is left
 #
+# Whether what ended is to be mended (2) or started again (75, 137, 143) is for `watch` to judge.
 # FOLDER/job holds command, since, log, pid (of until_done.sh), code (its exit code, once it ended),
 # asked (if `stop` ended it) and lock, which is locked as long as something runs: unlike a pid it
 # cannot outlive a reboot or belong to another process.
@@ -99,7 +100,7 @@ logs() { # LINES [follow]
 stop() { # SECONDS [force]
   if running; then
     touch "$job/asked"
-    kill -TERM "$(cat "$job/pid")"
+    kill -TERM "$(cat "$job/pid")" 2>/dev/null || true # it may have ended by itself just now
     for ((i = 0; i < $1; i++)); do
       running || break
       sleep 1

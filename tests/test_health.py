@@ -1,5 +1,6 @@
 """Every check of the doctor with a real fault, and the quick half that training runs."""
 
+import errno
 import http.server
 import resource
 import shutil
@@ -10,6 +11,7 @@ import threading
 
 import pytest
 from bucket import bucket  # noqa: F401
+from faulty_bucket import Fault, _faulty_session, faults  # noqa: F401
 from hosts import ROOT, free_port
 
 from autoguide_jax import config, files, health, stop, train
@@ -135,8 +137,26 @@ def test_a_port_that_is_taken_or_blocked_is_told():
             one.close()
     assert found.state == 'warning' and 'does not answer within 0.3 s' in found.found
     assert 'firewall' in found.fix
-    nowhere = environment.check_port(Job(2, 1, ('no.such.host.invalid', port)), 1)
-    assert nowhere.state == 'fault' and 'no.such.host.invalid' in nowhere.found
+
+
+@pytest.mark.parametrize(
+    ('error', 'state'),
+    [
+        (socket.gaierror(socket.EAI_NONAME, 'Name or service not known'), 'fault'),
+        (socket.gaierror(socket.EAI_AGAIN, 'Temporary failure in name resolution'), 'warning'),
+        (OSError(errno.EHOSTUNREACH, 'No route to host'), 'warning'),
+        (OSError(errno.ENETUNREACH, 'Network is unreachable'), 'warning'),
+        (OSError(errno.EADDRNOTAVAIL, 'Cannot assign requested address'), 'fault'),
+    ],
+    ids=lambda value: getattr(value, 'strerror', value),
+)
+def test_what_may_pass_on_the_way_to_the_coordinator_only_warns(error, state, monkeypatch):
+    def connect(*_):
+        raise error
+
+    monkeypatch.setattr(socket, 'create_connection', connect)
+    found = environment.check_port(Job(2, 1, ('h0', 8482)), 1)
+    assert found.state == state and found.found == f'h0:8482: {error}'
 
 
 @pytest.mark.parametrize(
@@ -215,7 +235,7 @@ def test_the_workdir_is_tried_and_left_clean(kind, tmp_path, request):
 
 
 def test_a_workdir_that_others_do_not_see_is_a_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr('autoguide_jax.health.workdir.LISTED_SECONDS', 0.1)
+    monkeypatch.setattr('autoguide_jax.health.workdir.SHARED_SECONDS', 0.1)
     here, there = Mark(tmp_path / 'here'), Mark(tmp_path / 'there')
     found = here.see([here.name, there.name])
     assert (
@@ -223,6 +243,28 @@ def test_a_workdir_that_others_do_not_see_is_a_fault(tmp_path, monkeypatch):
         and 'not the same folder on all 2' in found.found
         and 'gs://' in found.fix
     )
+
+
+def test_a_listing_that_is_late_only_warns(faults):  # noqa: F811
+    """Whether marks are there is read, not listed; also of a mark that is gone."""
+    faults.set(Fault('hide', seconds=60.0))
+    mark, other = Mark('gs://bucket/late'), Mark('gs://bucket/late')
+    assert mark.finding.state == 'warning' and 'not listed' in mark.finding.found
+    assert mark.see([mark.name, other.name]).state == 'ok'
+    assert other.remove() == other.finding
+    assert mark.see([mark.name, other.name]).state == 'fault'
+    health.quick('gs://bucket/late', {})
+
+
+def test_what_is_deleted_and_still_listed_only_warns_unless_it_is_still_read(tmp_path, monkeypatch):
+    mark = Mark(tmp_path)
+    monkeypatch.setattr(Mark, '_listed', lambda self: {self.name})
+    found = mark.remove()
+    assert found.state == 'warning' and 'still listed' in found.found
+    assert not list(tmp_path.iterdir())
+    mark = Mark(tmp_path)
+    monkeypatch.setattr(type(mark.workdir), 'unlink', lambda *_, **__: None)
+    assert 'can still be read' in mark.remove().found and mark.finding.state == 'fault'
 
 
 def test_a_bucket_that_does_not_exist_is_a_fault(bucket):  # noqa: F811

@@ -80,6 +80,25 @@ def test_several_hosts_run_as_one(hosts):  # noqa: F811
     assert hosts.read('.', 'calls').count('ssh -q me@two') == 6
 
 
+def test_hosts_that_know_the_first_by_another_name_get_it(hosts):  # noqa: F811
+    words = ('run', '--dry_run', '--host=me@one,two', '--coordinator=one.internal', '--', 'train')
+    said = hosts.call('gpu.sh', *words, JAX_COORDINATOR_PORT='8490')
+    assert said.count(' --hosts=one.internal:8490,') == 2 and 'ssh me@one ' in said
+
+
+@pytest.mark.parametrize(
+    'words, reason',
+    [
+        (['--host=one', '--coordinator=10.0.0.1', '--', 'train'], 'one host needs none'),
+        (['--host=one,two', '--coordinator=h:1', '--', 'train'], 'JAX_COORDINATOR_PORT is its'),
+        (['--host=one,two', '--coordinator=h', '--', 'train', '--hosts=auto'], 'Leave one out'),
+    ],
+)
+def test_a_coordinator_that_would_not_be_used_is_refused(hosts, words, reason):  # noqa: F811
+    assert reason in hosts.call('gpu.sh', 'run', *words, code=2)
+    assert not hosts.read('.', 'calls')
+
+
 def test_a_host_that_does_not_answer_is_a_failure(hosts, gpu):  # noqa: F811
     gpu('setup')
     hosts.shim('ssh', '#!/bin/bash\necho no route to host >&2; exit 255\n')
@@ -121,6 +140,20 @@ def test_what_does_not_save_in_time_is_killed_only_by_force(hosts, worker):  # n
     assert state(worker) == ['running', '-']
     assert 'killed' in said(worker('stop', '1', 'force'))[0]
     assert state(worker) == ['stopped', '137']
+
+
+def test_a_command_that_ends_as_it_is_stopped_is_no_failure(hosts, worker):  # noqa: F811
+    hosts.program('echo working; until [ -e "$HOME/enough" ]; do sleep 0.05; done')
+    said(worker('start', '0', 'python'))
+    wait_for(lambda: 'working' in hosts.read('one', LOG))
+    gone = subprocess.Popen(['true'])
+    gone.wait()
+    (hosts.folder / 'one/autoguide_jax/job/pid').write_text(str(gone.pid))
+    stop = worker('stop', '60')
+    wait_for(lambda: (hosts.folder / 'one/autoguide_jax/job/asked').exists())
+    (hosts.folder / 'one/enough').touch()
+    text, code = said(stop)
+    assert code == 0 and 'stopped 0' in text, text
 
 
 def test_a_machine_that_went_down_lost_its_command(hosts, worker):  # noqa: F811

@@ -75,9 +75,10 @@ def job(tmp_path):
         process.stdout.close()
 
 
-def stopped(job, state='RUNNING'):
+def stopped(job, state='RUNNING', code=143):
     """Exit code of a job whose time is up, by the signal that --signal=B:TERM sends."""
-    process = job(WORKS.replace('echo working', 'echo works >>"$CALLS"'), state)
+    program = WORKS.replace('echo working', 'echo works >>"$CALLS"')
+    process = job(program.replace('exit 143', f'exit {code}'), state)
     wait_for(lambda: job.calls().count('works') == 2)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
@@ -92,8 +93,9 @@ def test_one_task_per_node_runs_the_command_until_it_is_done(job):
     assert job.calls() == f'srun --kill-on-bad-exit=1 python {task}{task}{task}'
 
 
-def test_a_job_whose_time_is_up_saves_and_queues_again(job):
-    assert stopped(job) == 143
+@pytest.mark.parametrize('code', [143, 75])
+def test_a_job_whose_time_is_up_saves_and_queues_again(job, code):
+    assert stopped(job, code=code) == code
     assert job.calls().endswith('scontrol requeue 17\n')
 
 
@@ -108,8 +110,9 @@ def test_what_the_user_must_mend_ends_the_job(job):
     assert job.calls().count('srun') == 1 and 'scontrol' not in job.calls()
 
 
-def test_a_crash_starts_all_tasks_again_but_not_for_ever(job):
-    assert job('kill -9 $$', RESTARTS='2').wait(60) == 137
+@pytest.mark.parametrize('end, code', [('kill -9 $$', 137), ('exit 75', 75)])
+def test_a_crash_starts_all_tasks_again_but_not_for_ever(job, end, code):
+    assert job(end, RESTARTS='2').wait(60) == code
     assert job.calls().count('srun') == 3
 
 

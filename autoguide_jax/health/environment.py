@@ -1,5 +1,6 @@
 """What the environment says of hosts, ports and chips, before JAX is asked (and may hang)."""
 
+import errno
 import glob
 import os
 import pathlib
@@ -16,6 +17,11 @@ SLURM = (
     'SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID',
 )  # fmt: skip
 CONNECT_SECONDS = 3
+# Errors that may pass: a name server or a network that is not up yet, a host that still starts.
+PASSING = (
+    socket.EAI_AGAIN, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN,
+    errno.ECONNRESET,
+)  # fmt: skip
 HOSTS = re.compile(r'(.+):(\d+),(\d+),(\d+)')
 
 
@@ -141,7 +147,10 @@ def check_port(found, connected, seconds=CONNECT_SECONDS):
             f'{change}, or open it in the firewall',
         )
     except OSError as error:
-        return fault('coordinator port', f'{address}:{port}: {error}', 'mend the address')
+        found = f'{address}:{port}: {error}'
+        if error.errno in PASSING:
+            return warning('coordinator port', found, 'if it stays so, mend address or network')
+        return fault('coordinator port', found, 'mend the address')
     return fine('coordinator port', f'{address}:{port} answers')
 
 
