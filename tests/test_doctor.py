@@ -183,7 +183,7 @@ from autoguide_jax.health import hosts
 if sys.argv[2] == '0':
     try:
         hosts.gather('here', seconds=2)
-    except ValueError as error:
+    except OSError as error:
         print(error)
 """
     (code, output, _), _ = together(code)

@@ -46,7 +46,7 @@ def check_workdir(workdir):
         shared = mark.see(hosts.gather(mark.name))
         hosts.gather(None)  # nobody removes a mark that others have yet to look for
         return [mark.remove(), shared]
-    except (ValueError, stop.Stopped):
+    except (OSError, ValueError, stop.Stopped):
         mark.remove()
         raise
 
