@@ -101,7 +101,8 @@ def science(verb, folder):
         found = {f'state {k}': v.tobytes() for k, v in arrays(folder).items()}
         return found | {'snapshots': kept, 'metrics.jsonl': rows(folder / 'metrics.jsonl')}
     if verb == 'sample':
-        paths = [p for p in folder.rglob('*') if p.is_file() and p.name != 'manifest.json']
+        # A killed writer leaves a hidden file, which nothing reads; the manifest tells when.
+        paths = [p for p in folder.rglob('[!.]*') if p.is_file() and p.name != 'manifest.json']
         found = {str(p.relative_to(folder)): p.read_bytes() for p in paths}
         return found | {'content_hash': files.read_json(folder / 'manifest.json')['content_hash']}
     table = rows(folder / 'results.jsonl')
