@@ -135,6 +135,7 @@ def _start(command, settings):
 def _on_first(verb, main, given):
     """main(*given) on the first process, while the others wait; None on those."""
     processes = importlib.import_module('autoguide_jax.processes')
+    processes.find_devices()
     with processes.main_first(verb):
         return main(*given) if processes.is_main() else None
 

@@ -129,10 +129,20 @@ def main_first(name):
         gather()
 
 
+def find_devices():
+    """Let JAX look for devices: all processes must, together, before one waits for another.
+
+    Errors: stop.Hung if it takes longer than five minutes.
+    """
+    late = 'no devices within 300 s: was the command started on every host?'
+    stop.limited(jax.devices, 300, late, 'looking for devices')
+
+
 def check_shared(folder):
-    """Refuse a folder that is not the same one for every process."""
+    """Refuse a folder that is not the same one for every process, once all have their devices."""
     if count() == 1:
         return
+    find_devices()
     mark, failed = files.path(folder) / f'.hosts-{uuid.uuid4().hex[:12]}', ''
     if is_main():
         try:

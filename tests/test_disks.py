@@ -118,9 +118,8 @@ def test_training_on_a_disk_that_fills_up_goes_on_when_there_is_room(uninterrupt
 
 
 def said(err):
-    """The error that the program ended with; threads of Orbax may print theirs after it."""
-    [line] = [line for line in err.splitlines() if line.startswith('error: ')]
-    return line
+    """The error that the program ended with; threads of Orbax may print theirs around it."""
+    return err[err.rindex('error: ') :].splitlines()[0]
 
 
 def test_training_in_a_folder_that_vanishes_goes_on_when_it_is_back(uninterrupted, tmp_path):
