@@ -105,16 +105,15 @@ def _start(command, settings):
     if verb.workdir and not workdir:
         raise ValueError(f'{command.verb} needs --workdir=FOLDER, local or gs://')
     _prepare_jax(command.flags)
+    given = (settings, workdir) if verb.settings else (workdir,)
     try:
-        if 'hosts' in command.flags:
-            registry.resolve('autoguide_jax.health:before_connecting')(command.flags['hosts'])
-            with stop.watch():
-                registry.resolve('autoguide_jax.processes:connect')(command.flags['hosts'])
-        main = registry.resolve(verb.main)
-        if workdir and verb.settings:
-            registry.resolve('autoguide_jax.files:make_folder')(workdir)
         with stop.watch():
-            given = (settings, workdir) if verb.settings else (workdir,)
+            if 'hosts' in command.flags:
+                registry.resolve('autoguide_jax.health:before_connecting')(command.flags['hosts'])
+                registry.resolve('autoguide_jax.processes:connect')(command.flags['hosts'])
+            if workdir and verb.settings:
+                registry.resolve('autoguide_jax.files:make_folder')(workdir)
+            main = registry.resolve(verb.main)
             if verb.hosts == 'first' and 'hosts' in command.flags:
                 result = _on_first(command.verb, main, given)
             else:

@@ -172,7 +172,10 @@ def _code(error):
 
 
 def explain(error: Exception, doing: str = 'use', p: Any = '') -> OSError | None:
-    """Return an OSError that says what to do about an error of a bucket; None if it is another."""
+    """Return an OSError for an error of a bucket, with a note that says what to do about it.
+
+    None if it is an error of something else.
+    """
     text = str(error)
     if not p and (found := re.search(r'/b/([^/?]+)(?:/o/([^/?\s]+))?', text)):
         p = f'gs://{found[1]}/{found[2] or ""}'.replace('%2F', '/')
@@ -181,19 +184,23 @@ def explain(error: Exception, doing: str = 'use', p: Any = '') -> OSError | None
         return None
     if text.startswith('Forbidden') or _code(error) == 403:
         fix = f"Give this machine's account the role Storage Object User on {bucket}."
-        return PermissionError(f'{where}: no permission to {doing} it (403). {fix}')
+        return _noted(PermissionError(f'{where}: no permission to {doing} it (403).'), fix)
     if _code(error) == 401 or type(error).__module__.startswith('google.auth'):
         fix = 'Run `gcloud auth application-default login`, or give the machine a service account.'
-        return PermissionError(f'{where}: no valid credentials ({text[:200]}). {fix}')
+        return _noted(PermissionError(f'{where}: no valid credentials ({text[:200]}).'), fix)
     if isinstance(error, FileNotFoundError) and doing == 'write':
         fix = f'Create it with `gcloud storage buckets create {bucket}`, or give another path.'
-        return FileNotFoundError(f'{where}: there is no bucket {bucket} (404). {fix}')
+        return _noted(FileNotFoundError(f'{where}: there is no bucket {bucket} (404).'), fix)
     if isinstance(error, OSError) and not _passes(error):
         return None
     kind = type(error).__name__
-    return stop.Passing(
-        f'{where}: could not {doing} it, nor on later tries ({kind}: {text[:200]}). {disks.AGAIN}'
-    )
+    said = f'{where}: could not {doing} it, nor on later tries ({kind}: {text[:200]}).'
+    return _noted(stop.Passing(said), disks.AGAIN)
+
+
+def _noted(error, fix):
+    error.add_note(fix)
+    return error
 
 
 def explained(error: Exception) -> Exception:

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -95,10 +96,15 @@ class Claims:
 
     def _renew(self):
         while not self._ended.wait(self.beat):
-            # Whatever a bucket's library raises: the next renewal may succeed.
-            with self._lock, contextlib.suppress(Exception):
+            with self._lock:
                 for file in self.held.values():
-                    files.write_bytes(file, self._entry())
+                    self._renew_one(file)
+
+    def _renew_one(self, file):
+        try:
+            files.write_bytes(file, self._entry())
+        except Exception as error:  # noqa: BLE001 - the next renewal may succeed
+            print(f'{file} could not be renewed: {error}', file=sys.stderr, flush=True)
 
     def __enter__(self):
         self._thread.start()

@@ -17,6 +17,8 @@ FIXES = {
     errno.EACCES: 'Give this user the right to write there, or give another folder.',
     errno.EPERM: 'Give this user the right to write there, or give another folder.',
     errno.EROFS: 'The file system is read-only: mount it for writing, or give another folder.',
+    errno.ENOTDIR: 'A file is in the way: give another folder.',
+    errno.EEXIST: 'A file is in the way: give another folder.',
     errno.EIO: 'The disk fails: look at its log with dmesg.',
     errno.ESTALE: 'The file server lost this folder: mount it again.',
 }

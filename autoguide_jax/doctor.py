@@ -6,7 +6,7 @@ their devices, so that there is a table even if a device hangs.
 
 import jax
 
-from autoguide_jax import stop
+from autoguide_jax import processes, stop
 from autoguide_jax.health import environment, hosts, resources
 from autoguide_jax.health.finding import FAULT, OK, fault, fine
 from autoguide_jax.health.verdict import check_workdir
@@ -53,7 +53,7 @@ def united(chips, seconds):
     """Findings that need the devices and, for the sum, those of the other hosts."""
     doing, found = 'devices', []
     try:
-        platform = hosts.devices(seconds)[0].platform
+        platform = processes.find_devices(seconds)[0].platform
         found += [environment.check_platform(platform, chips), hosts.check_devices()]
         doing = 'collective'
         found.append(hosts.check_sum(seconds))

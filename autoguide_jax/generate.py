@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoguide_jax import config, files, processes, provenance, sample_sets, stop
+from autoguide_jax import config, files, health, processes, provenance, sample_sets, stop
 from autoguide_jax.claims import decisions
 from autoguide_jax.generation import Programs, sample_labels, seed_list
 from autoguide_jax.pairs import Networks, Pair, check_images
@@ -81,7 +81,7 @@ def main(settings, workdir):
     labels = sample_labels(seeds, num_classes, classes)
     sampler = config.build(settings.sampler)
     with stop.watch():
-        processes.check_shared(workdir)
+        health.quick(workdir, config.resolved(settings))
         with processes.main_first('the sample set'):
             if processes.is_main():
                 what = manifest(settings, calls, rules)
@@ -91,17 +91,16 @@ def main(settings, workdir):
         size = settings.sample.batch_size
         own = processes.share(len(seeds), size)
         todo = own & np.isin(seeds, writer.missing())
-        settle = decisions(writer.folder)
-        programs = Programs(sampler, size, settings.sample.stack, settle=settle)
-        with Progress(own.sum(), 'img', 'sample', done=int(own.sum() - todo.sum())) as bar:
-            for part in np.split(np.flatnonzero(todo), range(size, todo.sum(), size)):
-                if len(part):
-                    images = programs.images(calls, rules, seeds[part], labels[part])
-                    writer.write(seeds[part], labels[part], images)
-                    bar.update(len(part))
-                    stop.check('sampling', saved=f'{workdir}: {bar.done} of {bar.total} images')
+        todo, done = np.flatnonzero(todo), int(own.sum() - todo.sum())
+        programs = Programs(sampler, size, settings.sample.stack, settle=decisions(writer.folder))
+        with Progress(done + len(todo), 'img', 'sample', done=done) as bar:
+            for part in (todo[i : i + size] for i in range(0, len(todo), size)):
+                images = programs.images(calls, rules, seeds[part], labels[part])
+                writer.write(seeds[part], labels[part], images)
+                bar.update(len(part))
+                stop.check('sampling', saved=f'{workdir}: {bar.done} of {bar.total} images')
         complete(writer)
-    return {'samples': str(files.path(workdir)), 'images': len(seeds), 'drawn': int(todo.sum())}
+    return {'samples': str(files.path(workdir)), 'images': len(seeds), 'drawn': len(todo)}
 
 
 def complete(writer):

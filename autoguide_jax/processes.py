@@ -11,12 +11,11 @@ import itertools
 import json
 import os
 import time
-import uuid
 
 import jax
 import numpy as np
 
-from autoguide_jax import files, stop
+from autoguide_jax import stop
 
 STOP = 'autoguide_jax/stop'
 WEEK = 7 * 24 * 3600
@@ -129,46 +128,13 @@ def main_first(name):
         gather()
 
 
-def find_devices():
-    """Let JAX look for devices: all processes must, together, before one waits for another.
+def find_devices(seconds=300):
+    """jax.devices(), which all processes must look for together, before one waits for another.
 
-    Errors: stop.Hung if it takes longer than five minutes.
+    Errors: stop.Hung if it takes longer than this.
     """
-    late = 'no devices within 300 s: was the command started on every host?'
-    stop.limited(jax.devices, 300, late, 'looking for devices')
-
-
-def check_shared(folder):
-    """Refuse a folder that is not the same one for every process, once all have their devices."""
-    if count() == 1:
-        return
-    find_devices()
-    mark, failed = files.path(folder) / f'.hosts-{uuid.uuid4().hex[:12]}', ''
-    if is_main():
-        try:
-            files.write_text(mark, 'one folder for all hosts\n')
-        except OSError as error:
-            failed = str(error)
-    name, failed = gather([mark.name, failed])[0]
-    missing = not failed and not _appears(mark.parent / name)
-    missing = any(gather(missing))
-    if is_main():
-        mark.unlink(missing_ok=True)
-    if failed:
-        raise ValueError(f'workdir ({folder}) cannot be written: {failed}')
-    if missing:
-        raise ValueError(
-            f'workdir ({folder}) is not the same folder on all {count()} hosts: give one in a '
-            'bucket (gs://…) or on a shared disk'
-        )
-
-
-def _appears(path):
-    for _ in range(20):  # shared disks tell of a new file late
-        if path.exists():
-            return True
-        time.sleep(0.5)
-    return False
+    late = f'no devices found within {seconds} s: was the command started on every host?'
+    return stop.limited(jax.devices, seconds, late, 'looking for devices')
 
 
 def leave():

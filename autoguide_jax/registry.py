@@ -33,3 +33,23 @@ class Registry:
         if name not in self.table:
             raise ValueError(f'{self.room}: unknown name {name!r}.{suggest(name, self.names())}')
         return resolve(self.table[name])
+
+
+class Kinds(Registry):
+    """A table of settings dataclasses, one of which the setting `kind` of a config tree chooses.
+
+    The attribute `program` of each names what runs it: (settings, workdir) → rows.
+    """
+
+    def __init__(self, room, table, default):
+        super().__init__(room, table)
+        self.default = default
+
+    def settings_of(self, tree):
+        """The settings class of a config tree. Errors: ValueError for an unknown kind."""
+        return self.get(tree.get('kind', self.default))
+
+    @staticmethod
+    def main(settings, workdir=None):
+        """Run what these settings are for; returns the rows of its table."""
+        return resolve(settings.program)(settings, workdir)

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 from dataclasses import dataclass, field
 
-from autoguide_jax import config, files, processes, stop
+from autoguide_jax import config, files, health, processes, stop
 from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs
@@ -140,7 +140,7 @@ def main(settings, workdir):
         check_images(pair)
         networks.check(pair)
     with stop.watch(), contextlib.ExitStack() as stack:
-        processes.check_shared(workdir)
+        health.quick(workdir, config.resolved(settings))
         claims = None
         if settings.score.shared or processes.count() > 1 or files.is_remote(workdir):
             claims = stack.enter_context(Claims(workdir / 'claims'))
@@ -176,21 +176,20 @@ def open_scorer(settings, workdir, networks, claims):
 def score_all(scorer, pairs, settings, claims=None):
     """Yield the row of every pair, scored here or, with claims, by another worker."""
     asked = {'first_seed': settings.first_seed, 'count': settings.images, 'phase': 'sweep'}
-    todo = pairs
+    if claims is None:
+        yield from (scorer.score(pair, **asked) for pair in pairs)
+        return
+    todo = [(pair, scorer.keys(pair, **asked)[1]) for pair in pairs]
     while todo:
         left = []
-        for pair in todo:
-            if claims is None:
-                yield scorer.score(pair, **asked)
-                continue
-            key = scorer.keys(pair, **asked)[1]
+        for pair, key in todo:
             with claims.taking(key) if key not in scorer.rows else contextlib.nullcontext() as mine:
                 if mine:
                     scorer.refresh()  # another worker may have finished it since
                 if mine or key in scorer.rows:
                     yield scorer.score(pair, **asked)
                 else:
-                    left.append(pair)
+                    left.append((pair, key))
         if len(left) == len(todo):
             pause('waiting for settings that other workers score')
         todo = left

@@ -76,7 +76,7 @@ def main(settings, workdir):
                 claim(folder, {**tree, 'seed': seed}, seen)
                 claimed.append(folder)
             if seen < settings.train.total_nimg:
-                run(settings, tree, dataset, devices, runs, checkpoints)
+                run(settings, tree, dataset, devices, runs, checkpoints, seen)
         finally:
             checkpoints.close()
     rows = [summary(folder, settings.train.total_nimg) for folder in runs]
@@ -121,15 +121,14 @@ def differences(a, b, prefix=''):
             yield f'{prefix}{key}', x, y
 
 
-def run(settings, tree, dataset, devices, runs, checkpoints):
+def run(settings, tree, dataset, devices, runs, checkpoints, seen):
     """The loop: batch → step → log → snapshot → checkpoint, until total_nimg or a signal.
 
-    runs: {run directory: seed}.
+    runs: {run directory: seed}; seen: images of the newest checkpoint.
     """
     loop = settings.train
     trainer = Trainer(settings, tree, devices, score=getattr(dataset, 'score', None))
     recent = Recent(loop.batch_size, list(runs), stop_at_nonfinite=loop.nonfinite == 'stop')
-    seen = (checkpoints.latest() or 0) * loop.batch_size
     health.check_room(checkpoints.folder.parent, *trainer.storage(seen))
     state, nimg = begin(trainer, checkpoints, recent)
     step = stop.interruptible(trainer.compile, doing='compiling the training step')

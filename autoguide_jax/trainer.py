@@ -84,8 +84,7 @@ class Trainer:
 
         asked: whether this process was asked to stop; metrics['asked'] tells if any was.
         """
-        own = len(mesh.rows(self.devices, self.devices.size))
-        flags = mesh.put_batch(self.devices, np.full(own, asked))
+        flags = mesh.put_batch(self.devices, np.full(len(self.split.addressable_devices), asked))
         return *mesh.put_batch(self.devices, (images, labels), axis=self.seeds.ndim), flags
 
     def trace(self):

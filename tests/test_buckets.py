@@ -41,7 +41,7 @@ def test_a_small_write_is_one_request_and_an_append_two(faults, tmp_path):  # no
 )
 def test_what_waiting_does_not_mend_is_an_error_at_once(faults, kind, path, error, fix):  # noqa: F811
     faults.set(*[Fault(kind, row=float('inf'))] * bool(kind))
-    with pytest.raises(error, match=f'^{path}: .*{fix}'):
+    with pytest.raises(error, match=f'(?s)^{path}: .*{fix}'):
         files.write_text(path, 'x')
     with pytest.raises(error):
         files.read_bytes(path)
@@ -68,7 +68,7 @@ def test_an_outage_longer_than_the_patience_of_gcsfs_is_sat_out(faults, tmp_path
     assert faults.counts() == {'503': 13}
     faults.set(Fault('503', row=float('inf')))
     with pytest.raises(
-        OSError, match=f'^{path}: could not read it, nor on later tries.*run the same command'
+        OSError, match=f'(?s)^{path}: could not read it, nor on later tries.*run the same command'
     ):
         files.append_jsonl(path, {'i': 2})
     faults.set()

@@ -113,7 +113,7 @@ def test_training_on_a_disk_that_fills_up_goes_on_when_there_is_room(uninterrupt
     assert 'No space left on device' in full and 'The disk is full: free some space.' in full
     assert f'{tmp_path}/out.disk/run/' in full and 'run the same command again' in full
     readonly = said((tmp_path / 'out.readonly').read_text())
-    assert 'Read-only file system' in readonly and 'give a --workdir that can be' in readonly
+    assert 'Read-only file system' in readonly and 'mount it for writing' in readonly
     assert_same_science(tmp_path / 'out', uninterrupted)
 
 

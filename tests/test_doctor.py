@@ -60,7 +60,7 @@ def test_a_fault_has_its_fix_in_the_table_and_exit_code_2(tmp_path):
     code, table, errors = command_line(f'--workdir={tmp_path}/file/x')
     assert code == 2 and errors == 'error: at fault: workdir; the table says what to do\n'
     line = next(line for line in table.splitlines() if line.startswith('workdir '))
-    assert line.endswith('a file is in the way: give another --workdir')
+    assert 'A file is in the way: give another folder.' in line
 
 
 # Gives up root's right to write everywhere (CAP_DAC_OVERRIDE), then becomes the program.
@@ -83,7 +83,7 @@ def test_a_locked_folder_is_a_fault(tmp_path):
         f'--workdir={folder}', before=('-c', AS_ANYBODY), AUTOGUIDE_JAX_CACHE=cache
     )
     assert code == 2 and 'at fault: workdir;' in errors
-    assert 'give a --workdir that this user can write, or chown it' in table
+    assert 'Give this user the right to write there, or give another folder.' in table
     line = next(line for line in table.splitlines() if line.startswith('compilation cache'))
     assert ' warning ' in line and 'AUTOGUIDE_JAX_CACHE' in line
 
@@ -147,7 +147,10 @@ def test_a_hang_becomes_a_fault_with_its_likely_causes(tmp_path):
     assert [code for code, _, _ in found] == [2, 2], found
     rows = rows_of(tmp_path / 'rows.json')
     hung = rows['devices', '0']
-    assert hung['state'] == 'fault' and hung['found'] == 'none found within 4 s'
+    assert (
+        hung['state'] == 'fault'
+        and hung['found'] == 'no devices found within 4 s: was the command started on every host?'
+    )
     assert 'JAX_COORDINATOR_PORT' in hung['fix'] and 'https_proxy' in hung['fix']
     assert rows['workdir', 'all']['state'] == 'ok'
     assert all('at fault: devices; ' in errors for _, _, errors in found)

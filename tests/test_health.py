@@ -270,7 +270,7 @@ def test_what_is_deleted_and_still_listed_only_warns_unless_it_is_still_read(tmp
 def test_a_bucket_that_does_not_exist_is_a_fault(bucket):  # noqa: F811
     found = Mark('gs://nobody-made-this/runs').remove()
     assert found.state == 'fault'
-    assert found.fix.startswith('gcloud storage buckets create gs://nobody-made-this,')
+    assert 'gcloud storage buckets create gs://nobody-made-this' in found.fix
 
 
 def test_a_workdir_that_does_not_answer_is_a_fault(tmp_path, monkeypatch):
@@ -296,17 +296,25 @@ def test_a_disk_that_takes_no_more_is_a_fault(tmp_path):
     done = subprocess.run(
         [*command, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
-    assert done.stdout.startswith('fault|') and 'ulimit -f unlimited' in done.stdout, done.stderr
+    assert done.stdout.startswith('fault|') and 'ulimit -f' in done.stdout, done.stderr
 
 
-def test_errors_of_disks_and_buckets_name_their_fix():
-    from autoguide_jax.health.workdir import fix_of
+@pytest.mark.parametrize(
+    ('error', 'fix'),
+    [
+        (OSError(28, 'No space left on device'), 'free some space'),
+        (PermissionError(13, 'Permission denied'), 'give another folder'),
+        (OSError('Forbidden: 403'), 'Storage Object User'),
+        (OSError('something else'), 'correct --workdir'),
+    ],
+)
+def test_errors_of_disks_and_buckets_name_their_fix(tmp_path, monkeypatch, error, fix):
+    def fail(*_):
+        raise error
 
-    assert 'free space' in fix_of(OSError(28, 'No space left on device'), '/x')
-    assert 'chown' in fix_of(PermissionError(13, 'Permission denied'), '/x')
-    assert 'objectAdmin' in fix_of(OSError('Forbidden: 403'), 'gs://b/x')
-    assert 'gs://b ' in fix_of(OSError('Forbidden: 403'), 'gs://b/x')
-    assert 'auth application-default' in fix_of(OSError('Anonymous caller 401'), 'gs://b/x')
+    monkeypatch.setattr(files, 'write_bytes', fail)
+    found = Mark(tmp_path).remove()
+    assert found.state == 'fault' and fix in found.fix
 
 
 def test_the_quick_half_is_silent_or_one_line(tmp_path, capsys, monkeypatch):
@@ -340,5 +348,5 @@ def test_hints_come_before_hosts_wait_for_each_other(capsys, monkeypatch):
 
 def test_training_runs_the_quick_half_before_anything_else(tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(ValueError, match='workdir: .*a file is in the way'):
+    with pytest.raises(ValueError, match='workdir: .*A file is in the way'):
         train.main(config.parse(Settings, SMALL), tmp_path / 'file' / 'run')

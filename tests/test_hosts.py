@@ -122,15 +122,16 @@ def test_a_sweep_is_shared_and_no_setting_is_done_twice(runs, tmp_path):
     settings += [f'--config.guide.run={runs["two"]}', '--config.sweep.weight=1.1,1.2,…,1.6']
     settings += ['--config.sampler.num_steps=4', '--config.score.batch_size=16']
     settings += ['--config.score.images=64', '--config.score.metrics=frechet']
-    for name, count in (('one', 1), ('two', 2)):
-        run('sweep', *settings, f'--workdir={tmp_path / name}', count=count)
+    run('sweep', *settings, '--config.score.shared=True', f'--workdir={tmp_path / "one"}')
+    run('sweep', *settings, f'--workdir={tmp_path / "two"}', count=2)
     one, two = (files.read_jsonl(tmp_path / name / 'results.jsonl') for name in ('one', 'two'))
     assert {row['key']: row['metrics'] for row in one} == {r['key']: r['metrics'] for r in two}
     assert len(one) == len(two) == 6
     shares = [files.read_jsonl(file) for file in (tmp_path / 'two/results').glob('*.jsonl')]
     assert sum(map(len, shares)) == 6
-    claims = [json.loads(file.read_text()) for file in (tmp_path / 'two/claims').glob('*')]
-    assert len(claims) == 1 and claims[0]['done']  # the evaluator's
+    for name in ('one', 'two'):
+        claims = [json.loads(file.read_text()) for file in (tmp_path / name / 'claims').glob('*')]
+        assert len(claims) == 1 and claims[0]['done']  # the evaluator's
 
 
 def test_what_one_host_does_the_others_wait_for_or_refuse(runs, tmp_path):

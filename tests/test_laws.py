@@ -28,12 +28,12 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.spl
 # Files of one floor that build on each other, in one direction.
 WITHIN = {
     (1, 'arguments', 'values'), (1, 'config', 'schema'), (1, 'config', 'values'),
-    (1, 'schema', 'values'), (1, 'helptext', 'tables'), (1, 'processes', 'files'),
+    (1, 'schema', 'values'), (1, 'helptext', 'tables'),
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (1, 'claims', 'buckets'),
     (1, 'files', 'buckets'), (1, 'files', 'disks'), (1, 'buckets', 'disks'), (1, 'buckets', 'stop'),
     (1, 'health', 'files'), (1, 'health', 'mesh'), (1, 'health', 'provenance'),
-    (1, 'health', 'stop'), (1, 'health', 'processes'),
+    (1, 'health', 'stop'), (1, 'health', 'processes'), (1, 'health', 'buckets'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
     (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
@@ -135,7 +135,8 @@ def tables():
     import importlib
 
     for path in FILES:
-        if 'Registry(' in path.read_text() and path.stem not in ('registry', '__main__'):
+        named = re.search(r'\b(Registry|Kinds)\(', path.read_text())
+        if named and path.stem not in ('registry', '__main__'):
             parts = path.relative_to(ROOT).with_suffix('').parts
             module = importlib.import_module('.'.join(parts).removesuffix('.__init__'))
             for value in list(vars(module).values()):

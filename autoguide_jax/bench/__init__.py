@@ -1,22 +1,13 @@
 """Measurements of speed. The setting `kind` says which of this table."""
 
-from autoguide_jax.registry import Registry, resolve
+from autoguide_jax.registry import Kinds
 
-# kind → the dataclass of its settings, whose attribute `program` names the main of the kind.
-table = Registry(
+table = Kinds(
     'bench',
     {
         'speed': 'autoguide_jax.bench.speed:Settings',
         'input': 'autoguide_jax.bench.input:Settings',
     },
+    default='speed',
 )
-
-
-def settings_of(tree):
-    """The settings class of a config tree. Errors: ValueError for an unknown kind."""
-    return table.get(tree.get('kind', 'speed'))
-
-
-def main(settings, workdir=None):
-    """Measure what these settings say; returns the rows of the table."""
-    return resolve(settings.program)(settings, workdir)
+settings_of, main = table.settings_of, table.main

@@ -37,12 +37,6 @@ def table(found):
     return fold([[Finding(*values) for values in own] for _, own in everything], names)
 
 
-def devices(seconds=SECONDS):
-    """jax.devices(). Errors: stop.Hung if the other hosts of a pod do not ask for theirs."""
-    late = f'none found within {seconds} s'
-    return stop.limited(jax.devices, seconds, late, 'looking for devices')
-
-
 def check_devices():
     """The devices of all hosts, seen from this one."""
     first, local = jax.devices()[0], jax.local_device_count()

@@ -1,11 +1,11 @@
-"""The quick half of the doctor, which training runs by itself: silent if all is well."""
+"""The quick half of the doctor, which programs run by themselves: silent if all is well."""
 
 import functools
 import sys
 
 import jax
 
-from autoguide_jax import files, stop
+from autoguide_jax import files, processes, stop
 from autoguide_jax.health import environment, hosts, resources
 from autoguide_jax.health.finding import FAULT, WARNING, fine
 from autoguide_jax.health.workdir import Mark
@@ -21,7 +21,7 @@ def quick(workdir, settings):
     # First and alone: where hosts are missing, looking for devices could wait for ever.
     conclude([environment.check_size(environment.job(chips=chips), hosts.count())])
     found = [
-        environment.check_platform(hosts.devices(hosts.WAIT)[0].platform, chips),
+        environment.check_platform(processes.find_devices()[0].platform, chips),
         resources.check_cache(jax.config.jax_compilation_cache_dir),
         *check_workdir(workdir),
     ]

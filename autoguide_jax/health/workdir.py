@@ -3,45 +3,12 @@
 import time
 import uuid
 
-from autoguide_jax import files, stop
+from autoguide_jax import buckets, files, stop
 from autoguide_jax.health.finding import FAULT, OK, fault, fine, warning
 
 SECONDS = 60  # a bucket without rights or network is asked again and again by its library
 SHARED_SECONDS = 3  # network disks tell of files of others late
 LATE = 'none is needed to train; what others write there may be found late'
-# What errors of file systems and buckets say, and what helps.
-FIXES = (
-    ('no space left', 'the disk is full: free space or give another --workdir'),
-    ('quota', 'the quota is used up: free space or give another --workdir'),
-    ('too large', 'the limit of file sizes (ulimit -f) is too low: ulimit -f unlimited'),
-    ('read-only file system', 'give a --workdir that can be written'),
-    ('not a directory', 'a file is in the way: give another --workdir'),
-    ('file exists', 'a file is in the way: give another --workdir'),
-    ('anonymous caller', 'gcloud auth application-default login; on a TPU VM give it a service '
-     'account'),
-    ('credentials', 'gcloud auth application-default login; on a TPU VM give it a service account'),
-    ('gcsfs', 'pip install gcsfs'),
-)  # fmt: skip
-
-
-def fix_of(error, workdir):
-    """What to do about an error of the workdir."""
-    text = f'{type(error).__name__} {error}'.lower()
-    for words, fix in FIXES:
-        if words in text:
-            return fix
-    remote = files.is_remote(workdir)
-    bucket = f'gs://{str(workdir).partition("gs:/")[2].strip("/").partition("/")[0]}'
-    if isinstance(error, PermissionError) or 'forbidden' in text or '403' in text:
-        return (
-            f'gcloud storage buckets add-iam-policy-binding {bucket} '
-            '--role=roles/storage.objectAdmin --member=serviceAccount:THAT_OF_THIS_MACHINE'
-            if remote
-            else 'give a --workdir that this user can write, or chown it'
-        )
-    if remote and (isinstance(error, FileNotFoundError) or '404' in text or 'not found' in text):
-        return f'gcloud storage buckets create {bucket}, or correct the name in --workdir'
-    return 'correct --workdir'
 
 
 class Mark:
@@ -64,8 +31,10 @@ class Mark:
             raise
         # Libraries of buckets raise errors of their own kinds; each is a finding, not a crash.
         except Exception as error:  # noqa: BLE001
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            return fault('workdir', f'{self.workdir}: {said[0]}', fix_of(error, self.workdir))
+            clear = buckets.explained(error)
+            said = str(clear).strip().splitlines() or [type(clear).__name__]
+            fix = ' '.join(getattr(clear, '__notes__', ())) or 'correct --workdir'
+            return fault('workdir', f'{self.workdir}: {said[0]}', fix)
 
     def _try(self):
         start, file = time.perf_counter(), self.workdir / self.name
