@@ -64,14 +64,25 @@ class Denoiser(nn.Module):
 
 
 def with_ready_weights(denoiser, variables, shape):
-    """Variables that also hold the weights that layers multiply with, normalised and rounded.
+    """Variables with the weights that layers multiply with, normalised and rounded, for the stored.
 
-    For a program that evaluates one network many times; shape: that of one sample. The output of
-    this evaluation is not used, so XLA leaves it out.
+    For programs that evaluate one network many times; shape: that of one sample. The output of this
+    evaluation is not used, so XLA leaves it out.
     """
     x, sigma = jnp.zeros((1, *shape)), jnp.ones(())
     made = denoiser.apply(variables, x, sigma, jnp.zeros(1, jnp.int32), mutable=['ready'])[1]
-    return {**variables, **made}
+    return {**variables, 'params': _without(variables['params'], made.get('ready', {})), **made}
+
+
+def _without(params, ready):
+    """The params whose names ready does not have."""
+    kept = {}
+    for name, leaf in params.items():
+        if isinstance(leaf, dict):
+            kept[name] = _without(leaf, ready.get(name, {}))
+        elif name not in ready:
+            kept[name] = leaf
+    return kept
 
 
 class LogDensity(nn.Module):

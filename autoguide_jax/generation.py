@@ -6,6 +6,7 @@ over EMA lengths, weights and intervals compiles once.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import time
@@ -116,7 +117,7 @@ class Programs:
         fill = lambda a, dtype: np.resize(np.asarray(a, dtype), size)
         batch = mesh.put_batch(self.devices, (fill(seeds, np.uint32), fill(labels, np.int32)))
         rules = jax.tree.map(np.float32, tuple(guidance))
-        args = (tuple(self.on_device(c.network) for c in calls), rules, *batch)
+        args = (tuple(self.on_device(call) for call in calls), rules, *batch)
         return np.asarray(self.program(calls, args)(*args))[:n]
 
     def all_images(self, calls, guidance, seeds, labels):
@@ -133,13 +134,15 @@ class Programs:
         shape = snapshots.sample_shape(network.config)
         return self.flops[key] * (call.degrade.evaluations(shape) if call.degrade else 1)
 
-    def on_device(self, network):
-        """The network's variables, replicated; the last few stay, for the batches to come."""
-        held = self.placed.pop(id(network), None)
+    def on_device(self, call):
+        """The variables of a Call, replicated; the last few stay, for the batches to come."""
+        key = id(call.network), call.degrade
+        held = self.placed.pop(key, None)
         if held is None:
-            sharding = mesh.replicated(self.devices)
-            held = network, jax.device_put(network.variables, sharding)
-        self.placed[id(network)] = held
+            everywhere = mesh.replicated(self.devices)
+            make = jax.jit(functools.partial(ready, call), out_shardings=everywhere)
+            held = call.network, make(jax.device_put(call.network.variables, everywhere))
+        self.placed[key] = held
         while len(self.placed) > KEEP_ON_DEVICE:
             self.placed.pop(next(iter(self.placed)))
         return held[1]
@@ -163,7 +166,6 @@ class Programs:
         encoding = latents_of(calls[0].network.config)
 
         def sample(variables, guidance, seeds, labels):
-            variables = [ready(d, v, c, shape) for d, v, c in zip(denoisers, variables, calls)]
             bound = [bind(d, v, labels, c) for d, v, c in zip(denoisers, variables, calls)]
             together = bind_together(denoisers[0], variables, labels, calls) if stacked else None
             denoise = guided(guidance, bound[0], bound[1:], together)
@@ -206,9 +208,15 @@ class Programs:
         return seconds[True] < seconds[False]
 
 
-def ready(denoiser, variables, call, shape):
-    """Variables with all that is the same in every evaluation; as they are where one harms them."""
-    return variables if call.degrade else with_ready_weights(denoiser, variables, shape)
+def ready(call, variables):
+    """Variables as a Call's evaluations take them: all that is the same in each is done already.
+
+    A degradation gets them as they are, for it may change the stored weights.
+    """
+    if call.degrade:
+        return variables
+    shape = snapshots.sample_shape(call.network.config)
+    return with_ready_weights(call.network.denoiser, variables, shape)
 
 
 def bind(denoiser, variables, labels, call):

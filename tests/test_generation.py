@@ -210,7 +210,7 @@ def test_ready_weights_are_those_that_layers_make_and_samplers_make_them_once(dt
     variables = net.init(jax.random.key(1), x, jnp.ones(2), LABELS[:2])
     variables['params'] = jax.tree.map(lambda w: w if w.ndim else w + 0.5, variables['params'])
     made = jax.jit(lambda v: with_ready_weights(net, v, shape))(variables)
-    assert set(made) == {'params', 'buffers', 'ready'} and set(variables) == {'params', 'buffers'}
+    assert all(leaf.ndim == 0 for leaf in jax.tree.leaves(made['params']))  # gains
     weights = jax.tree.leaves(made['ready'])
     assert len(weights) == str(jax.tree.structure(variables['params'])).count("'weight'")
     inside = [w for w in weights if w.dtype == dtype]

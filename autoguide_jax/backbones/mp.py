@@ -239,11 +239,11 @@ class MPConv(nn.Module):
 
     @nn.compact
     def __call__(self, x, gain=1.0):
-        shape = (*self.kernel, x.shape[-1], self.features)
-        w = self.param('weight', nn.initializers.normal(1.0), shape, jnp.float32)
         if self.has_variable('ready', 'weight'):
             w = self.get_variable('ready', 'weight')
         else:
+            shape = (*self.kernel, x.shape[-1], self.features)
+            w = self.param('weight', nn.initializers.normal(1.0), shape, jnp.float32)
             w = self.effective(w, gain).astype(x.dtype)
         if self.is_mutable_collection('ready') and not self.is_initializing():
             self.put_variable('ready', 'weight', w)

@@ -167,7 +167,7 @@ def plan_sampling(runs, topology, devices, settings):
     calls = [nfe['main'], *nfe['guides']]
     forward = [run.forward_flops for run in runs]
     per_image = sum(n * flops for n, flops in zip(calls, forward))
-    weights = [analytic.tree_bytes(run.variables) for run in runs]
+    weights = [analytic.tree_bytes(programs.ready_variables(run)) for run in runs]
     row = figures.row
     rows = [row('evaluations per image', ' + '.join(map(str, calls)), '', 'analytic')]
     for name, flops in zip(('main', 'guide'), forward):

@@ -10,7 +10,7 @@ from jax.sharding import AxisType
 
 from autoguide_jax import config, mesh, registry, schema, snapshots
 from autoguide_jax.backbones import edm2_unet
-from autoguide_jax.generation import Call, Programs
+from autoguide_jax.generation import Call, Programs, ready
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.plan import analytic
 from autoguide_jax.trainer import Trainer
@@ -92,6 +92,11 @@ class Run:
         return Run(config.parse(type(self.settings), tree))
 
 
+def ready_variables(run):
+    """The variables of a run, as shapes, as the sampler takes them."""
+    return jax.eval_shape(functools.partial(ready, Call(run.network)), run.variables)
+
+
 def sampler(runs, rule, batch, device):
     """The guided sampler of (main, guide) traced for one device, with batch images on it.
 
@@ -101,7 +106,7 @@ def sampler(runs, rule, batch, device):
     calls = [Call(run.network) for run in runs]
     guidance = jax.tree.map(np.float32, tuple(Guidance(2.0) for _ in runs[1:]))
     spec = jax.ShapeDtypeStruct
-    variables = tuple(run.variables for run in runs)
+    variables = tuple(ready_variables(run) for run in runs)
     given = variables, guidance, spec((batch,), jnp.uint32), spec((batch,), jnp.int32)
     return programs.jit(calls, stacked=False).trace(*given)
 
