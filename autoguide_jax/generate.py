@@ -58,6 +58,8 @@ class Settings(Pair):
       guide: a worse version of it with the same labels (autoguidance)
       uncond: an unconditional network, or a labelled one that is told no label (CFG)
       guidance: weight and noise levels
+      models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
+        empty = they are paths themselves
       sampler: the sampler
       sample: seeds, labels, files
     """
@@ -71,8 +73,10 @@ def main(settings, workdir):
 
     Several processes draw a share of the seeds each; the first completes the set.
     """
+    networks = Networks()
+    networks.check(settings)
     check_images(settings)
-    calls, rules = Networks().calls(settings)
+    calls, rules = networks.calls(settings)
     seeds = seed_list(settings.sample.seeds)
     num_classes = calls[0].network.config['network'].get('label_dim', 0)
     classes = settings.sample.classes
@@ -114,10 +118,11 @@ def complete(writer):
 
 def manifest(settings, calls, rules):
     """What makes a sample: two sets that differ in any of this never share a folder."""
-    roles = ['main', *(role for role, _, _ in settings.rules())]
+    refs = settings.refs()
+    # Of a run in a folder of models, its name there: the folder may move, contents decide.
     networks = {
         role: {
-            'run': str(call.network.run),
+            'run': str(ref.run) if settings.models else call.network.run,
             'nimg': call.network.nimg,
             'std': call.network.std,
             'content_hash': call.network.content_hash,
@@ -126,9 +131,9 @@ def manifest(settings, calls, rules):
             'labelled': call.labelled,
             **({'degrade': repr(call.degrade)} if call.degrade else {}),
         }
-        for role, call in zip(roles, calls)
+        for (role, ref), call in zip(refs.items(), calls)
     }
-    guidance = {role: dataclasses.asdict(rule) for role, rule in zip(roles[1:], rules)}
+    guidance = {role: dataclasses.asdict(rule) for role, rule in zip([*refs][1:], rules)}
     return files.plain(
         {
             'networks': networks,

@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 PATTERN = re.compile(r'(.*)-(\d{7})-(\d\.\d{3})\.(pkl|npz|safetensors)', re.ASCII)
+NETWORK = re.compile(r'edm2-img(64|512)-(xxs|xs|s|m|l|xl|xxl)(-uncond)?')
 MI = 2**20
 
 
@@ -32,6 +33,11 @@ def read(name):
             'network, thousands of images in 7 digits, EMA length (or .npz, .safetensors)'
         )
     return Name(found[1], images(int(found[2])), float(found[3]))
+
+
+def is_network(name):
+    """Whether a name such as 'edm2-img512-xs-uncond' is that of an EDM2 network."""
+    return bool(NETWORK.fullmatch(name))
 
 
 def images(kimg):

@@ -82,6 +82,8 @@ class Settings(Pair):
       guide: a worse version of it with the same labels (autoguidance)
       uncond: an unconditional network, or a labelled one that is told no label (CFG)
       guidance: weight and noise levels where the grid has no list
+      models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
+        empty = they are paths themselves
       sampler: the sampler
       sweep: the grid
       score: samples and metrics of each setting
@@ -137,8 +139,8 @@ def main(settings, workdir):
     pairs = list(grid(settings))
     networks = Networks()
     for pair in pairs:
-        check_images(pair)
         networks.check(pair)
+        check_images(pair)
     with stop.watch(), contextlib.ExitStack() as stack:
         health.quick(workdir, config.resolved(settings))
         claims = None

@@ -18,8 +18,8 @@ FLOORS = (
     'config schema values arguments helptext tables files machine mesh progress stop provenance '
     'processes claims buckets disks health published',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture',
-    'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
-    'train_step run_settings trainer recent copying',
+    'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
+    'scorer train_step run_settings trainer recent copying',
     'train generate evaluate',
     'sweep study export report reconstruct bench importers doctor plan',
     '__main__ verbs',
@@ -35,7 +35,8 @@ WITHIN = {
     (1, 'health', 'files'), (1, 'health', 'mesh'), (1, 'health', 'provenance'),
     (1, 'health', 'stop'), (1, 'health', 'processes'), (1, 'health', 'buckets'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
-    (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (6, '__main__', 'verbs'),
+    (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (3, 'pairs', 'refs'),
+    (3, 'refs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
     (3, 'recent', 'train_step'), (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'),
     (3, 'generation', 'snapshots'),
