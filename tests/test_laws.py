@@ -183,6 +183,10 @@ CONFIGS = [
     ('bench', 'bench.py:input'),
     ('plan', 'imagenet512.py:xxl'),
     ('train', 'imagenet512.py:xxl-guide'),
+    ('train', 'imagenet64.py:xs-uncond-main'),
+    ('plan', 'imagenet64.py:s'),
+    ('sample', 'published.py:img512-s-autog-fid'),
+    ('sweep', 'published.py:img64-s-autog-fid:sweep'),
 ]
 
 

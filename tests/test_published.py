@@ -68,3 +68,10 @@ def test_other_names_are_refused_with_an_example(name):
 def test_what_a_name_cannot_say_gets_none(said):
     with pytest.raises(ValueError, match='no public name says'):
         published.file_name(*said)
+
+
+def test_names_of_edm2_networks_are_known():
+    for name in ('edm2-img512-xs-uncond', 'edm2-img64-s', 'edm2-img512-xxl'):
+        assert published.is_network(name)
+    for name in ('edm2-img512', 'edm2-img512-s-2147483-0.070', 'digits', 'edm2-img512-s-best'):
+        assert not published.is_network(name)
