@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import jax
 
-from autoguide_jax import config, files, snapshots
+from autoguide_jax import autoencoder, config, files, snapshots
 from autoguide_jax import guidance as guidance_room
-from autoguide_jax.generation import Call
+from autoguide_jax.autoencoder import Autoencoder
+from autoguide_jax.generation import Call, latents_of
 from autoguide_jax.guidance import split_total
 
 
@@ -69,14 +70,19 @@ class Pair:
       guide: a worse version of it with the same labels (autoguidance)
       uncond: an unconditional network, or a labelled one that is told no label (CFG)
       guidance: weight and noise levels
+      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms
     """
 
     main: NetworkRef = field(default_factory=NetworkRef)
     guide: NetworkRef = field(default_factory=NetworkRef)
     uncond: NetworkRef = field(default_factory=NetworkRef)
     guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
+    vae: str = ''
+    vae_dtype: str = 'float32'
 
     def __post_init__(self):
+        autoencoder.check_dtype('vae_dtype', self.vae_dtype)
         rule, both = self.guidance, bool(self.guide.run and self.uncond.run)
         if both and rule.alpha == -1:
             raise ValueError('guidance.alpha (-1) must be in [0, 1]: guide and uncond are given')
@@ -166,7 +172,7 @@ def check_run(ref, role):
 
 
 def check_images(pair):
-    """Refuse a main network whose samples are no images, such as those of the 2-D example."""
+    """Refuse a main network whose samples are no images, and cannot be made images by pair.vae."""
     check_run(pair.main, 'main')
     tree = files.read_json(files.path(pair.main.run) / 'config.json')
     if (tree.get('latents') or {}).get('name') == 'points':
@@ -174,6 +180,18 @@ def check_images(pair):
             f'main.run ({pair.main.run}) draws points, not images: study '
             '--config=configs/toy.py draws, scores and shows them'
         )
+    if latents_of(tree).needs_vae:
+        autoencoder.check_file(pair.vae, f'main.run ({pair.main.run}) draws latents')
+
+
+def open_autoencoder(pair):
+    """The Autoencoder that makes images of what pair.main draws; None where it draws images.
+
+    Errors: ValueError for a file that is missing, damaged or another one.
+    """
+    check_images(pair)
+    tree = files.read_json(files.path(pair.main.run) / 'config.json')
+    return Autoencoder(pair.vae, pair.vae_dtype) if latents_of(tree).needs_vae else None
 
 
 def assess(ref, role):
@@ -197,7 +215,8 @@ def size(network):
 
 def check_pair(main, guide, role):
     """Main and guide must live in one space: same images, same latents, same classes."""
-    for part, names in {'network': ('resolution', 'channels'), 'latents': ('name',)}.items():
+    space = {'network': ('resolution', 'channels'), 'latents': ('name', 'scale', 'bias')}
+    for part, names in space.items():
         for name in names:
             a, b = main.config[part].get(name), guide.config[part].get(name)
             if a != b:

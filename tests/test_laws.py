@@ -19,9 +19,9 @@ FLOORS = (
     'processes claims buckets disks health state_dicts',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
-    'train_step run_settings trainer recent copying',
+    'train_step run_settings trainer recent copying autoencoder',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers doctor plan',
+    'sweep study export report reconstruct bench importers doctor plan encode latent_stats',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
@@ -41,7 +41,8 @@ WITHIN = {
     (3, 'recent', 'train_step'), (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'),
     (3, 'generation', 'snapshots'),
     (3, 'foreign_images', 'data'), (3, 'foreign_images', 'sample_sets'),
-    (3, 'copying', 'data'),
+    (3, 'copying', 'data'), (3, 'pairs', 'autoencoder'),
+    (3, 'run_settings', 'latents'), (5, 'latent_stats', 'encode'),
 }  # fmt: skip
 ONLY = {'ml_collections': {'config', '__main__'}, 'flax': {'backbones', 'denoiser'}}
 INHERITED = {'value'}  # documented where the contract is
