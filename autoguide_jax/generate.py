@@ -12,7 +12,7 @@ import numpy as np
 from autoguide_jax import config, files, health, processes, provenance, sample_sets, stop
 from autoguide_jax.claims import decisions
 from autoguide_jax.generation import Programs, sample_labels, seed_list
-from autoguide_jax.pairs import Networks, Pair, check_images
+from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
 
 
@@ -60,6 +60,8 @@ class Settings(Pair):
       guidance: weight and noise levels
       models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
         empty = they are paths themselves
+      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms
       sampler: the sampler
       sample: seeds, labels, files
     """
@@ -75,7 +77,7 @@ def main(settings, workdir):
     """
     networks = Networks()
     networks.check(settings)
-    check_images(settings)
+    vae = open_autoencoder(settings)
     calls, rules = networks.calls(settings)
     seeds = seed_list(settings.sample.seeds)
     num_classes = calls[0].network.config['network'].get('label_dim', 0)
@@ -88,7 +90,7 @@ def main(settings, workdir):
         health.quick(workdir, config.resolved(settings))
         with processes.main_first('the sample set'):
             if processes.is_main():
-                what = manifest(settings, calls, rules)
+                what = manifest(settings, calls, rules, vae)
                 writer = sample_sets.create(workdir, what, seeds, settings.sample.formats)
             else:
                 writer = sample_sets.join(workdir)
@@ -96,7 +98,9 @@ def main(settings, workdir):
         own = processes.share(len(seeds), size)
         todo = own & np.isin(seeds, writer.missing())
         todo, done = np.flatnonzero(todo), int(own.sum() - todo.sum())
-        programs = Programs(sampler, size, settings.sample.stack, settle=decisions(writer.folder))
+        settle = decisions(writer.folder)
+        stack = settings.sample.stack
+        programs = Programs(sampler, size, stack, settle=settle, autoencoder=vae)
         with Progress(done + len(todo), 'img', 'sample', done=done) as bar:
             for part in (todo[i : i + size] for i in range(0, len(todo), size)):
                 images = programs.images(calls, rules, seeds[part], labels[part])
@@ -116,7 +120,7 @@ def complete(writer):
             writer.finish()
 
 
-def manifest(settings, calls, rules):
+def manifest(settings, calls, rules, vae=None):
     """What makes a sample: two sets that differ in any of this never share a folder."""
     refs = settings.refs()
     # Of a run in a folder of models, its name there: the folder may move, contents decide.
@@ -130,6 +134,7 @@ def manifest(settings, calls, rules):
             'denoiser': call.network.config['denoiser'],
             'labelled': call.labelled,
             **({'degrade': repr(call.degrade)} if call.degrade else {}),
+            **({'latents': call.network.config['latents']} if vae else {}),
         }
         for (role, ref), call in zip(refs.items(), calls)
     }
@@ -141,6 +146,7 @@ def manifest(settings, calls, rules):
             'rule': settings.guidance.rule,
             'sampler': config.resolved(settings.sampler),
             'classes': settings.sample.classes,
+            **({'vae': vae.describe()} if vae else {}),
             'provenance': provenance.describe(),
         }
     )

@@ -88,14 +88,24 @@ class Programs:
     The two differ in rounding, so that what is resumed must not choose again: settle(name, choose)
     gives the choice made earlier under this name, or choose().
     start: (keys [n], shape) → noise [n, *shape] of unit variance, where another one than Gaussian
-    noise is wanted. devices: the mesh; None = over the devices of this process.
+    noise is wanted. devices: the mesh; None = over the devices of this process. autoencoder: the
+    autoencoder.Autoencoder that makes images of latents; None where networks draw none.
     """
 
-    def __init__(self, sampler, batch_size, stack='auto', start=None, settle=None, devices=None):
+    def __init__(
+        self,
+        sampler,
+        batch_size,
+        stack='auto',
+        start=None,
+        settle=None,
+        devices=None,
+        autoencoder=None,
+    ):
         self.sampler, self.stack, self.start = sampler, stack, start or unit_noise
         self.settle = settle or (lambda name, choose: choose())
         self.devices = devices or mesh.own(batch_size)
-        self.batch_size = batch_size
+        self.batch_size, self.autoencoder = batch_size, autoencoder
         self.compiled, self.seconds, self.stacked, self.placed = {}, 0.0, {}, {}
         self.flops = {}
 
@@ -109,6 +119,16 @@ class Programs:
 
         calls: Call of the main network, then of each guide; guidance: one rule per guide.
         """
+        drawn = self.draw(calls, guidance, seeds, labels)
+        encoding = latents_of(calls[0].network.config)
+        if encoding.needs_vae:
+            if self.autoencoder is None:
+                raise ValueError(f'vae: {calls[0].network.run} draws latents, which it decodes')
+            drawn = self.autoencoder.images(encoding, drawn, self.devices)
+        return np.asarray(drawn)[: len(seeds)]
+
+    def draw(self, calls, guidance, seeds, labels):
+        """What the sampler ends with, a whole batch on the devices: images, or latents of a VAE."""
         n, size = len(seeds), self.batch_size
         if not n <= size:
             raise ValueError(f'{n} seeds in a batch of {size}')
@@ -116,7 +136,7 @@ class Programs:
         batch = mesh.put_batch(self.devices, (fill(seeds, np.uint32), fill(labels, np.int32)))
         rules = jax.tree.map(np.float32, tuple(guidance))
         args = (tuple(self.on_device(c.network) for c in calls), rules, *batch)
-        return np.asarray(self.program(calls, args)(*args))[:n]
+        return self.program(calls, args)(*args)
 
     def all_images(self, calls, guidance, seeds, labels):
         """The same for any number of seeds, batch after batch."""
@@ -167,7 +187,8 @@ class Programs:
             denoise = guided(guidance, bound[0], bound[1:], together)
             noise = self.start(jax.vmap(lambda s: stream(s, NOISE))(seeds), shape)
             keys = jax.vmap(lambda s: stream(s, CHURN))(seeds)
-            return encoding.decode(sampler(denoise, noise, keys))
+            x = sampler(denoise, noise, keys)
+            return x if encoding.needs_vae else encoding.decode(x)
 
         whole, split = mesh.replicated(self.devices), mesh.by_sample(self.devices)
         return jax.jit(sample, in_shardings=(whole, whole, split, split), out_shardings=split)

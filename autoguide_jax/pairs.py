@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import jax
 
-from autoguide_jax import config, files, snapshots
+from autoguide_jax import autoencoder, config, files, snapshots
 from autoguide_jax import guidance as guidance_room
-from autoguide_jax.generation import Call
+from autoguide_jax.autoencoder import Autoencoder
+from autoguide_jax.generation import Call, latents_of
 from autoguide_jax.guidance import split_total
 from autoguide_jax.refs import NetworkRef, assess, check_run, run_of
 
@@ -55,6 +56,8 @@ class Pair:
       guidance: weight and noise levels
       models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
         empty = they are paths themselves
+      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms
     """
 
     main: NetworkRef = field(default_factory=NetworkRef)
@@ -62,8 +65,11 @@ class Pair:
     uncond: NetworkRef = field(default_factory=NetworkRef)
     guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
     models: str = ''
+    vae: str = ''
+    vae_dtype: str = 'float32'
 
     def __post_init__(self):
+        autoencoder.check_dtype('vae_dtype', self.vae_dtype)
         rule, both = self.guidance, bool(self.guide.run and self.uncond.run)
         if both and rule.alpha == -1:
             raise ValueError('guidance.alpha (-1) must be in [0, 1]: guide and uncond are given')
@@ -150,16 +156,33 @@ class Networks:
         return calls, rules
 
 
-def check_images(pair):
-    """Refuse a main network whose samples are no images, such as those of the 2-D example."""
+def config_of_main(pair):
+    """config.json of the main network's run."""
     run = run_of(pair.main, pair.models)
     check_run(run, 'main')
-    tree = files.read_json(files.path(run) / 'config.json')
+    return files.read_json(files.path(run) / 'config.json')
+
+
+def check_images(pair):
+    """Refuse a main network whose samples are no images, and cannot be made images by pair.vae."""
+    tree, run = config_of_main(pair), run_of(pair.main, pair.models)
     if (tree.get('latents') or {}).get('name') == 'points':
         raise ValueError(
             f'main.run ({run}) draws points, not images: study --config=configs/toy.py draws, '
             'scores and shows them'
         )
+    if latents_of(tree).needs_vae:
+        autoencoder.check_file(pair.vae, f'main.run ({run}) draws latents')
+
+
+def open_autoencoder(pair):
+    """The Autoencoder that makes images of what pair.main draws; None where it draws images.
+
+    Errors: ValueError for a file that is missing, damaged or another one.
+    """
+    check_images(pair)
+    needed = latents_of(config_of_main(pair)).needs_vae
+    return Autoencoder(pair.vae, pair.vae_dtype) if needed else None
 
 
 def settled(pair):
@@ -186,7 +209,8 @@ def size(network):
 
 def check_pair(main, guide, role):
     """Main and guide must live in one space: same images, same latents, same classes."""
-    for part, names in {'network': ('resolution', 'channels'), 'latents': ('name',)}.items():
+    space = {'network': ('resolution', 'channels'), 'latents': ('name', 'scale', 'bias')}
+    for part, names in space.items():
         for name in names:
             a, b = main.config[part].get(name), guide.config[part].get(name)
             if a != b:

@@ -13,7 +13,7 @@ PIXELS = latents.table.get('pixels')()
 
 @pytest.mark.parametrize('to', [np.asarray, jnp.asarray])
 def test_all_256_values_come_back(to):
-    encoded = PIXELS.encode(to(ALL), key=None)
+    encoded = PIXELS.encode(to(ALL), keys=None)
     assert encoded.dtype == np.float32 and type(encoded) is type(to(ALL))
     decoded = PIXELS.decode(encoded)
     assert decoded.dtype == np.uint8
