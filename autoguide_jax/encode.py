@@ -76,7 +76,7 @@ def main(settings, workdir):
         processes.gather()
         with processes.main_first('completing the set'):
             if processes.is_main():
-                finish(workdir, dataset)
+                finish(workdir, dataset, len(parts))
     return {'latents': str(workdir), 'images': count, 'parts': len(parts), 'encoded': left}
 
 
@@ -164,8 +164,15 @@ def read_ahead(dataset, batches, threads):
                 future.cancel()
 
 
-def finish(workdir, dataset):
-    """Write dataset.json, which tells readers that all parts are there."""
+def finish(workdir, dataset, count):
+    """Write dataset.json, which tells readers that all parts are there. Errors: ValueError if not.
+
+    A listing of a bucket may lack what was written a moment ago, so that it is not believed.
+    """
+    wanted = {latent_parts.part_name(part) for part in range(count)}
+    unlisted = sorted(wanted - set(files.names(workdir, '.zip')))
+    if missing := [name for name in unlisted if not (workdir / name).exists()]:
+        raise ValueError(f'{workdir} lacks {missing[0]}: run the same command again')
     labels = dataset.labels
     if labels is not None:
         named = enumerate(labels.tolist())

@@ -108,6 +108,8 @@ class SDVAE:
     dtype, holds, needs_vae = np.float32, 'latents', True
 
     def __post_init__(self):
+        for name in ('scale', 'bias'):  # lists, where they come from a config.json
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not len(self.scale) == len(self.bias) > 0 or min(self.scale) <= 0:
             raise ValueError(
                 f'scale ({self.scale}) must be numbers > 0, as many as bias ({self.bias}) has'
