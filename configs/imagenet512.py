@@ -2,7 +2,8 @@
 
     python -m autoguide_jax plan --config=configs/imagenet512.py:xxl --topology=v5e:16x16
     python -m autoguide_jax plan --config=configs/imagenet512.py:s --topology=v4:2x2x4 --price=1.0
-    python -m autoguide_jax train --config=configs/imagenet512.py:xxl-main --workdir=runs/in512/xxl
+    python -m autoguide_jax train --config=configs/imagenet512.py:xxl-main \
+        --config.data.path=data/in512-latents --workdir=runs/in512/xxl
 
 xxs … xxl, xs-uncond, s-uncond: a main network and its guide, if it has one, for `plan`. s-main,
 s-guide and so on: one training run. Those of the paper (arXiv 2406.02507, Table 1) are S by XS, of
@@ -12,9 +13,9 @@ guide is the beginning of the full run, and a snapshot of that run is as good. x
 xs-uncond-main are runs that guides come from; xs-uncond-main is also the guide of CFG.
 Names among the published networks: edm2-img512-s, edm2-img512-s-uncond, ….
 
-What works today: plan. What does not: train. A data set of VAE latents cannot be read yet, so
-these runs name none, and training says so; the plan needs shapes only. Its step takes 64×64×4 bytes
-per image and leaves out the draw from the VAE's posterior; its sampler ends with latents.
+Data: latents that the verb `encode` made of 1,281,167 images of 512×512, or a folder or zip of the
+layout of EDM2, mean and std of the posterior in 8 channels. The plan needs shapes only; its step
+has the draw from the posterior, its sampler ends with latents.
 
 Cost: 2048 images per batch. At least, by 6 FLOPs per multiply-add at the published peak of v5e (a
 bound from the roofline, of products alone, not a measurement; `plan` has the details):
@@ -71,7 +72,8 @@ def run(name, length=None):
     size, _, uncond = name.partition('-')
     channels, full, dropout, lr = SIZES[size]
     return {
-        'data': None,
+        'data': {'name': 'latents', 'labels': not uncond},
+        'latents': {'name': 'sd_vae'},
         'network': {
             'name': 'edm2_unet',
             'resolution': 64,

@@ -1,12 +1,12 @@
 """The rows of the paper's Table 1 (arXiv 2406.02507) with the published EDM2 networks, as presets.
 
     python -m autoguide_jax sample --config=configs/published.py:img512-s-autog-fid \
-        --config.models=models --config.sample.seeds=0-63 --workdir=out/img512-s-autog-fid
+        --config.models=models --config.vae=vae.safetensors --workdir=out/img512-s-autog-fid
     python -m autoguide_jax sweep --config=configs/published.py:img64-s-autog-fid:sweep \
         --config.models=models --config.data.path=imagenet64.zip --workdir=out/sweep
 
 models: a folder, local or gs://, of imported networks by their public names, models/edm2-img512-s
-and so on; where one lacks, the error names its file. `…-fid` and `…-dino` are the settings found
+and so on; where one lacks, the error names its file. vae: the autoencoder, for ImageNet-512. `…-fid` and `…-dino` are the settings found
 best for FID and for FD_DINOv2. docs/published.md lists all presets. After `:sweep` the same pair
 for the verb sweep, its weight and four around it. Sampler: 32 Heun steps, σ from 80 to 0.002, ρ 7.
 Classes are drawn uniformly at random from each seed, as in the paper;

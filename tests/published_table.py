@@ -1,4 +1,7 @@
-"""The table of docs/published.md, made from the presets: python tests/published_table.py."""
+"""The table of docs/published.md, made from the presets.
+
+PYTHONPATH=. python tests/published_table.py
+"""
 
 import pathlib
 import runpy

@@ -6,6 +6,7 @@ import re
 
 import image_sets
 import pytest
+from test_data_latents import edm2 as latent_files
 
 from autoguide_jax import config, files, plan, run_settings, train
 from autoguide_jax.__main__ import main as command_line
@@ -111,24 +112,28 @@ def test_every_pair_is_fit_for_a_plan(pixels, name):
     assert found.guide is None or found.guide.network.settings['label_dim'] in (0, 1000)
 
 
-@pytest.mark.parametrize('arg', ['m-main', 'xs-uncond-main'])
-def test_a_narrow_copy_of_a_recipe_steps_once(arg, tmp_path):
-    """With labels, dropout and split parameters; and without any of them."""
-    images = image_sets.store(tmp_path / 'images', image_sets.official(6), zipped=True)
-    tree = config.load(f'{file(64)}:{arg}', [('data.path', images)], run_settings.Settings)
+@pytest.mark.parametrize(
+    'pixels, name', [(64, 'm-main'), (64, 'xs-uncond-main'), (512, 's-uncond-guide')]
+)
+def test_a_narrow_copy_of_a_recipe_steps_once(pixels, name, tmp_path):
+    """With labels, dropout and split parameters; without any of them; and in latents."""
+    side = {64: 8, 512: 4}[pixels]
+    contents = {64: image_sets.official, 512: latent_files}[pixels](6)
+    path = image_sets.store(tmp_path / 'data', contents, zipped=True)
+    tree = config.load(f'{file(pixels)}:{name}', [('data.path', path)], run_settings.Settings)
     lengths = ('total_nimg', 'batch_size', 'snapshot_nimg', 'checkpoint_nimg', 'log_nimg')
     tree['train'].update(dict.fromkeys(lengths, 4))
-    classes = 0 if 'uncond' in arg else 3
+    classes = 0 if 'uncond' in name else 3
     assert tree['network']['label_dim'] == (1000 if classes else 0)
     tree['network'].update(
-        resolution=8, model_channels=8, channels_per_head=8, channel_mult=(1,), num_blocks=1,
-        attn_resolutions=(8,), label_dim=classes, dtype='float32',
+        resolution=side, model_channels=8, channels_per_head=8, channel_mult=(1,), num_blocks=1,
+        attn_resolutions=(side,), label_dim=classes, dtype='float32',
     )  # fmt: skip
     tree['mesh'].update({'shards': 2} if 'shards' in tree['mesh'] else {})
     assert train.main(config.parse(run_settings.Settings, tree), tmp_path / 'run')['nimg'] == 4
     made = files.read_json(tmp_path / 'run' / 'config.json')
     assert made['dataset']['num_classes'] == made['network']['label_dim'] == classes
-    assert made['network']['dropout'] == (0.1 if classes else 0.0)
+    assert made['dataset']['channels'] == {64: 3, 512: 4}[pixels]
 
 
 def test_a_recipe_without_a_path_of_images_says_so(tmp_path, capsys):
