@@ -6,9 +6,10 @@
         --config.models=models --config.data.path=imagenet64.zip --workdir=out/sweep
 
 models: a folder, local or gs://, of imported networks by their public names, models/edm2-img512-s
-and so on; where one lacks, the error names its file. vae: the autoencoder, for ImageNet-512. `…-fid` and `…-dino` are the settings found
-best for FID and for FD_DINOv2. docs/published.md lists all presets. After `:sweep` the same pair
-for the verb sweep, its weight and four around it. Sampler: 32 Heun steps, σ from 80 to 0.002, ρ 7.
+and so on; where one lacks, the error names its file. vae: the autoencoder, for ImageNet-512.
+`…-fid` and `…-dino` are the settings found best for FID and for FD_DINOv2. docs/published.md lists
+all presets. After `:sweep` the same pair for the verb sweep, its weight and four around it.
+Sampler: 32 Heun steps, σ from 80 to 0.002, ρ 7.
 Classes are drawn uniformly at random from each seed, as in the paper;
 --config.sample.classes=balanced has each equally often. The manifest records which.
 
