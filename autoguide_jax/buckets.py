@@ -101,6 +101,19 @@ def download(p: Any, local: Any) -> None:
 
 
 @contextlib.contextmanager
+def on_disk(p: Any) -> Iterator[str]:
+    """Yield the path of a local file: p itself, or a copy of the object p for as long as needed."""
+    if '://' not in os.fspath(p):
+        yield os.fspath(p)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, 'object')
+        with disks.advising(folder):
+            download(p, local)
+        yield local
+
+
+@contextlib.contextmanager
 def uploading(p: Any, new: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes the object p on a clean exit; otherwise p stays as it is.
 

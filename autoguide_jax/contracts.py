@@ -54,7 +54,10 @@ class Metric(Protocol):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Images by index; labels is None for an unlabelled set."""
+    """Images by index; labels is None for an unlabelled set.
+
+    A set of anything else says what as `holds`: 'points' or 'latents'.
+    """
 
     name: str
     num_images: int

@@ -66,6 +66,15 @@ def check_names(names) -> None:
         metrics.table.get(name)
 
 
+def check_images(dataset) -> None:
+    """Raise ValueError unless a data set holds images, which is what metrics compare."""
+    if (holds := getattr(dataset, 'holds', 'images')) != 'images':
+        raise ValueError(
+            f'data ({dataset.name}) holds {holds}, and metrics compare images: give the data set '
+            'that they were made from'
+        )
+
+
 class Evaluator:
     """Feature network, reference and metrics of one data set, opened once: batches → numbers.
 
@@ -86,6 +95,7 @@ class Evaluator:
         reference_file: Any = '',
     ):
         check_names(metric_names)
+        check_images(dataset)
         name, given = (features, {}) if isinstance(features, str) else _part(features)
         self.dataset, self.names = dataset, tuple(metric_names)
         self.extractor = metrics.open_extractor(name, dataset, cache_dir, **given)
@@ -207,6 +217,7 @@ def main(settings, workdir):
     """
     samples = open_samples(settings.samples)
     dataset = None if settings.data is None else config.build(settings.data)
+    check_images(dataset)
     if dataset is not None:
         wanted = dataset.resolution, dataset.resolution, dataset.channels
         check_shape(samples.image_shape, wanted, f'samples ({settings.samples})')

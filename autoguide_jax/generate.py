@@ -12,7 +12,7 @@ import numpy as np
 from autoguide_jax import config, files, health, processes, provenance, sample_sets, stop
 from autoguide_jax.claims import decisions
 from autoguide_jax.generation import Programs, sample_labels, seed_list
-from autoguide_jax.pairs import Networks, Pair, check_images
+from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
 
 
@@ -58,6 +58,10 @@ class Settings(Pair):
       guide: a worse version of it with the same labels (autoguidance)
       uncond: an unconditional network, or a labelled one that is told no label (CFG)
       guidance: weight and noise levels
+      models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
+        empty = they are paths themselves
+      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms
       sampler: the sampler
       sample: seeds, labels, files
     """
@@ -71,8 +75,10 @@ def main(settings, workdir):
 
     Several processes draw a share of the seeds each; the first completes the set.
     """
-    check_images(settings)
-    calls, rules = Networks().calls(settings)
+    networks = Networks()
+    networks.check(settings)
+    vae = open_autoencoder(settings)
+    calls, rules = networks.calls(settings)
     seeds = seed_list(settings.sample.seeds)
     num_classes = calls[0].network.config['network'].get('label_dim', 0)
     classes = settings.sample.classes
@@ -84,7 +90,7 @@ def main(settings, workdir):
         health.quick(workdir, config.resolved(settings))
         with processes.main_first('the sample set'):
             if processes.is_main():
-                what = manifest(settings, calls, rules)
+                what = manifest(settings, calls, rules, vae)
                 writer = sample_sets.create(workdir, what, seeds, settings.sample.formats)
             else:
                 writer = sample_sets.join(workdir)
@@ -92,7 +98,9 @@ def main(settings, workdir):
         own = processes.share(len(seeds), size)
         todo = own & np.isin(seeds, writer.missing())
         todo, done = np.flatnonzero(todo), int(own.sum() - todo.sum())
-        programs = Programs(sampler, size, settings.sample.stack, settle=decisions(writer.folder))
+        settle = decisions(writer.folder)
+        stack = settings.sample.stack
+        programs = Programs(sampler, size, stack, settle=settle, autoencoder=vae)
         with Progress(done + len(todo), 'img', 'sample', done=done) as bar:
             for part in (todo[i : i + size] for i in range(0, len(todo), size)):
                 images = programs.images(calls, rules, seeds[part], labels[part])
@@ -112,12 +120,13 @@ def complete(writer):
             writer.finish()
 
 
-def manifest(settings, calls, rules):
+def manifest(settings, calls, rules, vae=None):
     """What makes a sample: two sets that differ in any of this never share a folder."""
-    roles = ['main', *(role for role, _, _ in settings.rules())]
+    refs = settings.refs()
+    # Of a run in a folder of models, its name there: the folder may move, contents decide.
     networks = {
         role: {
-            'run': str(call.network.run),
+            'run': str(ref.run) if settings.models else call.network.run,
             'nimg': call.network.nimg,
             'std': call.network.std,
             'content_hash': call.network.content_hash,
@@ -125,10 +134,11 @@ def manifest(settings, calls, rules):
             'denoiser': call.network.config['denoiser'],
             'labelled': call.labelled,
             **({'degrade': repr(call.degrade)} if call.degrade else {}),
+            **({'latents': call.network.config['latents']} if vae else {}),
         }
-        for role, call in zip(roles, calls)
+        for (role, ref), call in zip(refs.items(), calls)
     }
-    guidance = {role: dataclasses.asdict(rule) for role, rule in zip(roles[1:], rules)}
+    guidance = {role: dataclasses.asdict(rule) for role, rule in zip([*refs][1:], rules)}
     return files.plain(
         {
             'networks': networks,
@@ -136,6 +146,7 @@ def manifest(settings, calls, rules):
             'rule': settings.guidance.rule,
             'sampler': config.resolved(settings.sampler),
             'classes': settings.sample.classes,
+            **({'vae': vae.describe()} if vae else {}),
             'provenance': provenance.describe(),
         }
     )

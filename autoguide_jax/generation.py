@@ -6,7 +6,6 @@ over EMA lengths, weights and intervals compiles once.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import time
@@ -17,10 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoguide_jax import latents, mesh, snapshots, stop
-from autoguide_jax.denoiser import with_ready_weights
+from autoguide_jax.placement import Placement
 
 NOISE, LABEL, CHURN = 0, 1, 2
-KEEP_ON_DEVICE = 3
 
 
 @dataclass(frozen=True)
@@ -90,16 +88,26 @@ class Programs:
     The two differ in rounding, so that what is resumed must not choose again: settle(name, choose)
     gives the choice made earlier under this name, or choose().
     start: (keys [n], shape) → noise [n, *shape] of unit variance, where another one than Gaussian
-    noise is wanted. devices: the mesh; None = over the devices of this process.
+    noise is wanted. devices: the mesh; None = over the devices of this process. autoencoder: the
+    autoencoder.Autoencoder that makes images of latents; None where networks draw none.
     """
 
-    def __init__(self, sampler, batch_size, stack='auto', start=None, settle=None, devices=None):
+    def __init__(
+        self,
+        sampler,
+        batch_size,
+        stack='auto',
+        start=None,
+        settle=None,
+        devices=None,
+        autoencoder=None,
+    ):
         self.sampler, self.stack, self.start = sampler, stack, start or unit_noise
         self.settle = settle or (lambda name, choose: choose())
         self.devices = devices or mesh.own(batch_size)
-        self.batch_size = batch_size
-        self.compiled, self.seconds, self.stacked, self.placed = {}, 0.0, {}, {}
-        self.flops = {}
+        self.batch_size, self.autoencoder = batch_size, autoencoder
+        self.placement = Placement(self.devices)
+        self.compiled, self.seconds, self.stacked, self.flops = {}, 0.0, {}, {}
 
     @property
     def count(self):
@@ -111,14 +119,24 @@ class Programs:
 
         calls: Call of the main network, then of each guide; guidance: one rule per guide.
         """
+        drawn = self.draw(calls, guidance, seeds, labels)
+        encoding = latents_of(calls[0].network.config)
+        if encoding.needs_vae:
+            if self.autoencoder is None:
+                raise ValueError(f'vae: {calls[0].network.run} draws latents, which it decodes')
+            drawn = self.autoencoder.images(encoding, drawn, self.devices)
+        return np.asarray(drawn)[: len(seeds)]
+
+    def draw(self, calls, guidance, seeds, labels):
+        """What the sampler ends with, a whole batch on the devices: images, or latents of a VAE."""
         n, size = len(seeds), self.batch_size
         if not n <= size:
             raise ValueError(f'{n} seeds in a batch of {size}')
         fill = lambda a, dtype: np.resize(np.asarray(a, dtype), size)
         batch = mesh.put_batch(self.devices, (fill(seeds, np.uint32), fill(labels, np.int32)))
         rules = jax.tree.map(np.float32, tuple(guidance))
-        args = (tuple(self.on_device(call) for call in calls), rules, *batch)
-        return np.asarray(self.program(calls, args)(*args))[:n]
+        args = (tuple(self.placement.get(call) for call in calls), rules, *batch)
+        return self.program(calls, args)(*args)
 
     def all_images(self, calls, guidance, seeds, labels):
         """The same for any number of seeds, batch after batch."""
@@ -133,19 +151,6 @@ class Programs:
             self.flops[key] = flops(network)
         shape = snapshots.sample_shape(network.config)
         return self.flops[key] * (call.degrade.evaluations(shape) if call.degrade else 1)
-
-    def on_device(self, call):
-        """The variables of a Call, replicated; the last few stay, for the batches to come."""
-        key = id(call.network), call.degrade
-        held = self.placed.pop(key, None)
-        if held is None:
-            everywhere = mesh.replicated(self.devices)
-            make = jax.jit(functools.partial(ready, call), out_shardings=everywhere)
-            held = call.network, make(jax.device_put(call.network.variables, everywhere))
-        self.placed[key] = held
-        while len(self.placed) > KEEP_ON_DEVICE:
-            self.placed.pop(next(iter(self.placed)))
-        return held[1]
 
     def program(self, calls, args):
         """The compiled sampler for these architectures."""
@@ -171,7 +176,8 @@ class Programs:
             denoise = guided(guidance, bound[0], bound[1:], together)
             noise = self.start(jax.vmap(lambda s: stream(s, NOISE))(seeds), shape)
             keys = jax.vmap(lambda s: stream(s, CHURN))(seeds)
-            return encoding.decode(sampler(denoise, noise, keys))
+            x = sampler(denoise, noise, keys)
+            return x if encoding.needs_vae else encoding.decode(x)
 
         whole, split = mesh.replicated(self.devices), mesh.by_sample(self.devices)
         return jax.jit(sample, in_shardings=(whole, whole, split, split), out_shardings=split)
@@ -206,17 +212,6 @@ class Programs:
             seconds[stacked] = min(timed(program, given) for _ in range(4))
         self.stacked[key] = seconds
         return seconds[True] < seconds[False]
-
-
-def ready(call, variables):
-    """Variables as a Call's evaluations take them: all that is the same in each is done already.
-
-    A degradation gets them as they are, for it may change the stored weights.
-    """
-    if call.degrade:
-        return variables
-    shape = snapshots.sample_shape(call.network.config)
-    return with_ready_weights(call.network.denoiser, variables, shape)
 
 
 def bind(denoiser, variables, labels, call):

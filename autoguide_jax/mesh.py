@@ -95,6 +95,17 @@ def by_sample(mesh, axis=0):
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, (COPIES, SHARDS)))
 
 
+def each_own(mesh, fn):
+    """fn(whole, batch) → batch, for every device on its own samples alone.
+
+    For loops over samples: left to the compiler, they would move each one to all devices.
+    """
+    own = PartitionSpec((COPIES, SHARDS))
+    return jax.shard_map(
+        fn, mesh=mesh, in_specs=(PartitionSpec(), own), out_specs=own, check_vma=False
+    )
+
+
 def place(mesh, tree):
     """Shardings for a tree of parameters, optimiser state or EMAs over the shards of the mesh.
 

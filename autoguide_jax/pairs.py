@@ -8,27 +8,12 @@ from dataclasses import dataclass, field
 
 import jax
 
-from autoguide_jax import config, files, snapshots
+from autoguide_jax import autoencoder, config, files, snapshots
 from autoguide_jax import guidance as guidance_room
-from autoguide_jax.generation import Call
+from autoguide_jax.autoencoder import Autoencoder
+from autoguide_jax.generation import Call, latents_of
 from autoguide_jax.guidance import split_total
-
-
-@dataclass(frozen=True)
-class NetworkRef:
-    """One network: a run, a moment of its training, an EMA length.
-
-    Settings:
-      run: run directory; empty = not used
-      std: relative EMA length; lengths that were not tracked are reconstructed
-      nimg: images seen; 0 = the run's latest snapshot
-      degrade: a way to make the network worse on purpose; none = the network as it is
-    """
-
-    run: str = ''
-    std: float = 0.10
-    nimg: int = 0
-    degrade: config.Part | None = config.part('autoguide_jax.guidance:degradations', name=None)
+from autoguide_jax.refs import NetworkRef, assess, check_run, run_of
 
 
 @dataclass(frozen=True)
@@ -69,14 +54,22 @@ class Pair:
       guide: a worse version of it with the same labels (autoguidance)
       uncond: an unconditional network, or a labelled one that is told no label (CFG)
       guidance: weight and noise levels
+      models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
+        empty = they are paths themselves
+      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms
     """
 
     main: NetworkRef = field(default_factory=NetworkRef)
     guide: NetworkRef = field(default_factory=NetworkRef)
     uncond: NetworkRef = field(default_factory=NetworkRef)
     guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
+    models: str = ''
+    vae: str = ''
+    vae_dtype: str = 'float32'
 
     def __post_init__(self):
+        autoencoder.check_dtype('vae_dtype', self.vae_dtype)
         rule, both = self.guidance, bool(self.guide.run and self.uncond.run)
         if both and rule.alpha == -1:
             raise ValueError('guidance.alpha (-1) must be in [0, 1]: guide and uncond are given')
@@ -118,6 +111,10 @@ class Pair:
             raise ValueError(f'guidance.rule ({rule.rule}) takes one guide; give guide or uncond')
         return used
 
+    def refs(self):
+        """{role: NetworkRef} of main and the guides that are used."""
+        return {'main': self.main, **{role: ref for role, ref, _ in self.rules()}}
+
 
 class Networks:
     """Loads each (run, std, nimg) once, while they fit: a sweep asks for the same ones again.
@@ -128,14 +125,15 @@ class Networks:
     def __init__(self, max_bytes=2**31):
         self.max_bytes, self.loaded = max_bytes, {}
 
-    def get(self, ref, name='main'):
-        """The network of a NetworkRef, on the host; name says whose it is in errors."""
-        key = (str(ref.run), ref.std, ref.nimg)
+    def get(self, ref, role='main', models=''):
+        """The network of a NetworkRef, on the host; role says whose it is in errors."""
+        run = run_of(ref, models)
+        key = (run, ref.std, ref.nimg)
         network = self.loaded.pop(key, None)
         if network is None:
-            check_run(ref, name)
+            assess(ref, role, models)
             on_host = lambda variables: variables
-            network = snapshots.load_network(ref.run, ref.std, ref.nimg or None, place=on_host)
+            network = snapshots.load_network(run, ref.std, ref.nimg or None, place=on_host)
         self.loaded[key] = network
         while len(self.loaded) > 1 and sum(map(size, self.loaded.values())) > self.max_bytes:
             self.loaded.pop(next(iter(self.loaded)))
@@ -148,45 +146,59 @@ class Networks:
     def calls(self, pair):
         """([Call of main and guides], [Guidance of the guides]) of a Pair, checked."""
         harm = lambda ref: ref.degrade and config.build(ref.degrade)
-        calls, rules = [Call(self.get(pair.main), degrade=harm(pair.main))], []
+        main = self.get(pair.main, models=pair.models)
+        calls, rules = [Call(main, degrade=harm(pair.main))], []
         for role, ref, rule in pair.rules():
-            network = self.get(ref, role)
+            network = self.get(ref, role, pair.models)
             calls.append(Call(network, labelled=role != 'uncond', degrade=harm(ref)))
             rules.append(rule)
             check_pair(calls[0].network, calls[-1].network, role)
         return calls, rules
 
 
-def check_run(ref, role):
-    """Refuse a NetworkRef without a run directory, naming the setting."""
-    if not ref.run:
-        raise ValueError(f'{role}.run is empty: give the run directory of the network')
-    if not (files.path(ref.run) / 'config.json').exists():
-        raise ValueError(f'{role}.run ({ref.run}) is not a run directory: it has no config.json')
+def config_of_main(pair):
+    """config.json of the main network's run."""
+    run = run_of(pair.main, pair.models)
+    check_run(run, 'main')
+    return files.read_json(files.path(run) / 'config.json')
 
 
 def check_images(pair):
-    """Refuse a main network whose samples are no images, such as those of the 2-D example."""
-    check_run(pair.main, 'main')
-    tree = files.read_json(files.path(pair.main.run) / 'config.json')
+    """Refuse a main network whose samples are no images, and cannot be made images by pair.vae."""
+    tree, run = config_of_main(pair), run_of(pair.main, pair.models)
     if (tree.get('latents') or {}).get('name') == 'points':
         raise ValueError(
-            f'main.run ({pair.main.run}) draws points, not images: study '
-            '--config=configs/toy.py draws, scores and shows them'
+            f'main.run ({run}) draws points, not images: study --config=configs/toy.py draws, '
+            'scores and shows them'
         )
+    if latents_of(tree).needs_vae:
+        autoencoder.check_file(pair.vae, f'main.run ({run}) draws latents')
 
 
-def assess(ref, role):
-    """snapshots.Report of a NetworkRef; reads the index of its run alone."""
-    check_run(ref, role)
-    return snapshots.assess(ref.run, ref.std, ref.nimg or None)
+def open_autoencoder(pair):
+    """The Autoencoder that makes images of what pair.main draws; None where it draws images.
+
+    Errors: ValueError for a file that is missing, damaged or another one.
+    """
+    check_images(pair)
+    needed = latents_of(config_of_main(pair)).needs_vae
+    return Autoencoder(pair.vae, pair.vae_dtype) if needed else None
 
 
 def settled(pair):
-    """The pair with nimg = 0, the latest snapshot, replaced by what that is now."""
-    refs = {'main': pair.main, **{role: ref for role, ref, _ in pair.rules()}}
-    moments = {role: assess(ref, role).nimg for role, ref in refs.items()}
-    refs = {role: dataclasses.replace(ref, nimg=moments[role]) for role, ref in refs.items()}
+    """The pair with nimg = 0, the latest snapshot, replaced by what that is now.
+
+    Errors: ValueError with all that is wrong with any of its networks.
+    """
+    moments, faults = {}, []
+    for role, ref in pair.refs().items():
+        try:
+            moments[role] = assess(ref, role, pair.models).nimg
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError('; '.join(faults))
+    refs = {role: dataclasses.replace(ref, nimg=moments[role]) for role, ref in pair.refs().items()}
     return dataclasses.replace(pair, **refs)
 
 
@@ -197,7 +209,8 @@ def size(network):
 
 def check_pair(main, guide, role):
     """Main and guide must live in one space: same images, same latents, same classes."""
-    for part, names in {'network': ('resolution', 'channels'), 'latents': ('name',)}.items():
+    space = {'network': ('resolution', 'channels'), 'latents': ('name', 'scale', 'bias')}
+    for part, names in space.items():
         for name in names:
             a, b = main.config[part].get(name), guide.config[part].get(name)
             if a != b:
@@ -214,12 +227,10 @@ def check_pair(main, guide, role):
 
 def identity(pair):
     """What decides the numbers of a pair: the weights' sources, EMA lengths and guidance rule."""
-    rules = pair.rules()
-    refs = {'main': pair.main, **{role: ref for role, ref, _ in rules}}
     networks = {}
-    for role, ref in refs.items():
-        report = assess(ref, role)
-        tree = files.read_json(files.path(ref.run) / 'config.json')
+    for role, ref in pair.refs().items():
+        report = assess(ref, role, pair.models)
+        tree = files.read_json(files.path(run_of(ref, pair.models)) / 'config.json')
         network = [tree.get(part) for part in ('network', 'denoiser', 'latents')]
         networks[role] = {
             'sources': report.sources_hash,
@@ -229,7 +240,7 @@ def identity(pair):
         }
         if ref.degrade:
             networks[role]['degrade'] = config.resolved(ref.degrade)
-    guidance = {role: dataclasses.asdict(rule) for role, _, rule in rules}
+    guidance = {role: dataclasses.asdict(rule) for role, _, rule in pair.rules()}
     return {'networks': networks, 'guidance': guidance, 'rule': pair.guidance.rule}
 
 

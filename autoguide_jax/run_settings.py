@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 
-from autoguide_jax import config, ema, mesh, registry, schema
+from autoguide_jax import config, ema, latents, mesh, registry, schema
 from autoguide_jax.optim import Adam
 
 
@@ -172,8 +172,8 @@ def open_data(settings):
     if settings.data is None:
         raise ValueError(
             'data (none): these settings name no data set, so there is nothing to train on. '
-            'Latents of a VAE, as of ImageNet-512, cannot be read yet. Give a data set that fits '
-            'the network as --config.data.name=…, or ask `plan`, which needs none'
+            'Give a data set that fits the network as --config.data.name=… (latents of an image '
+            'set, as of ImageNet-512, are made by `encode`), or ask `plan`, which needs none'
         )
     return config.build(settings.data)
 
@@ -192,11 +192,12 @@ def resolve(settings, dataset):
             f'loss.name ({settings.loss.name}) needs a data set that knows its score, such as '
             f'data.name=toy; {dataset.name} does not'
         )
-    points, space = dataset.resolution is None, settings.latents.name
-    if points != (space == 'points'):
+    holds = getattr(dataset, 'holds', 'images')
+    if latents.table.get(settings.latents.name).holds != holds:
+        fits = [name for name in latents.table.names() if latents.table.get(name).holds == holds]
         raise ValueError(
-            f'latents.name ({space}): {dataset.name} holds {"points" if points else "images"}'
-            f', which take latents.name={"points" if points else "pixels"}'
+            f'latents.name ({settings.latents.name}): {dataset.name} holds {holds}, which take '
+            f'latents.name={fits[0]}'
         )
     tree = config.resolved(settings)
     backbone = config.build(settings.network, **facts)

@@ -37,9 +37,11 @@ class Scorer:
 
     def keys(self, pair, first_seed, count, **tags):
         """(measurement, key): what decides the numbers of a row, and the row."""
+        vae = self.programs.autoencoder
         measurement = files.content_hash(
             {
                 **pairs.identity(pairs.settled(pair)),
+                **({'vae': vae.describe()} if vae else {}),
                 'sampler': self.sampler,
                 'seeds': [first_seed, count],
                 'classes': self.classes,

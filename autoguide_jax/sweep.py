@@ -13,7 +13,7 @@ from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs
 from autoguide_jax.metrics import minimised
-from autoguide_jax.pairs import Networks, Pair, check_images
+from autoguide_jax.pairs import Networks, Pair, check_images, open_autoencoder
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 
@@ -82,6 +82,10 @@ class Settings(Pair):
       guide: a worse version of it with the same labels (autoguidance)
       uncond: an unconditional network, or a labelled one that is told no label (CFG)
       guidance: weight and noise levels where the grid has no list
+      models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
+        empty = they are paths themselves
+      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms
       sampler: the sampler
       sweep: the grid
       score: samples and metrics of each setting
@@ -137,8 +141,8 @@ def main(settings, workdir):
     pairs = list(grid(settings))
     networks = Networks()
     for pair in pairs:
-        check_images(pair)
         networks.check(pair)
+        check_images(pair)
     with stop.watch(), contextlib.ExitStack() as stack:
         health.quick(workdir, config.resolved(settings))
         claims = None
@@ -167,7 +171,8 @@ def open_scorer(settings, workdir, networks, claims):
     name = f'evaluator-{files.content_hash([facts, s.metrics])}'
     evaluator = claims.once(name, prepare) if claims else prepare()
     sampler = config.build(settings.sampler)
-    programs = Programs(sampler, s.batch_size, s.stack, settle=decisions(workdir))
+    settle, vae = decisions(workdir), open_autoencoder(settings)
+    programs = Programs(sampler, s.batch_size, s.stack, settle=settle, autoencoder=vae)
     worker = claims and claims.worker
     file = workdir / 'results.jsonl'
     return Scorer(networks, programs, evaluator, file, settings.sampler, worker=worker)

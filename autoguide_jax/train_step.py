@@ -1,7 +1,8 @@
 """One training step.
 
 Order (arXiv 2312.02696, appendix B): normalise stored weights → loss and gradient → Adam → every
-EMA of the raw weights. Noise at step k is a function of (seed, k, place in the batch).
+EMA of the raw weights. Noise at step k is a function of (seed, k, place in the batch), and so is
+what a VAE's posterior gives, from a stream of its own.
 """
 
 import jax
@@ -11,12 +12,15 @@ import optax
 from autoguide_jax import ema
 
 SIGMA_BINS = (0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+# Folded into a sample's key; 0 and 1 are those that split gives for noise and dropout.
+POSTERIOR = 2
 
 
 def make_step(settings, denoiser, loss, latents):
     """The training step: (state, images, labels int32 [n], seed uint32) → (state, metrics).
 
-    images: what the data set gives, uint8 [n,h,w,c] or points float32 [n,d].
+    images: what the data set gives: uint8 [n,h,w,c], points float32 [n,d], or mean and std of
+    latents, float32 [n,h,w,2l].
     state: params, buffers, opt (optax), ema (leading axis [n_std]) and step (int32, 0-based).
     metrics: scalars loss (per image), lr, grad_norm, bad (index of the first leaf with a non-finite
     gradient, −1 if none), bad_sigma; error_sum and count [bins]: weighted error by noise level.
@@ -30,7 +34,7 @@ def make_step(settings, denoiser, loss, latents):
             variables = {'params': params, 'buffers': buffers}
             return denoiser.apply_with_logvar(variables, x, sigma, labels, keys['dropout'])
 
-        each, error, sigma = loss(denoise, latents.encode(images), keys['noise'])
+        each, error, sigma = loss(denoise, latents.encode(images, keys['latents']), keys['noise'])
         return jnp.sum(each), (each, error, sigma)
 
     def step(state, images, labels, seed):
@@ -86,10 +90,12 @@ def gradient(summed_loss, given, batch, parts):
 
 
 def sample_keys(seed, step, n):
-    """One key per sample [n] for noise and for dropout: a function of (seed, step, place)."""
+    """One key per sample [n] for noise, dropout and latents: a function of (seed, step, place)."""
     at_step = jax.random.fold_in(jax.random.key(seed), step)
-    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(at_step, i)))(jnp.arange(n))
-    return {'noise': keys[:, 0], 'dropout': keys[:, 1]}
+    own = jax.vmap(lambda i: jax.random.fold_in(at_step, i))(jnp.arange(n))
+    keys = jax.vmap(jax.random.split)(own)
+    posterior = jax.vmap(lambda key: jax.random.fold_in(key, POSTERIOR))(own)
+    return {'noise': keys[:, 0], 'dropout': keys[:, 1], 'latents': posterior}
 
 
 def first_nonfinite(tree):

@@ -24,7 +24,8 @@ class Trainer:
         self.latents = config.build(settings.latents)
         self.seeds = np.asarray(settings.seeds or settings.seed, np.uint32)
         n, shape = settings.train.batch_size, snapshots.sample_shape(tree)
-        self.batch_shape = (*self.seeds.shape, n, *shape)
+        self.shape = shape
+        self.batch_shape = (*self.seeds.shape, n, *self.latents.stored_shape(shape))
         side_by_side = for_all(self.seeds)
         self.fresh = side_by_side(self.fresh_of)
         self.abstract = jax.eval_shape(self.fresh, self.seeds)
@@ -48,7 +49,7 @@ class Trainer:
 
     def fresh_of(self, seed):
         """Initial state of one seed; the first step, whose β is 0, overwrites the EMAs."""
-        x = jnp.zeros((1, *self.batch_shape[self.seeds.ndim + 1 :]))
+        x = jnp.zeros((1, *self.shape))
         variables = self.denoiser.init(
             jax.random.key(seed), x, jnp.ones(1), jnp.zeros(1, jnp.int32)
         )

@@ -82,6 +82,20 @@ VERBS = {
         '--workdir=runs/digits',
         settings=None,
     ),
+    'encode': _verb(
+        'encode',
+        'make a data set of latents of an image set, or go on where it stopped',
+        '--config.data.name=folder --config.data.path=images.zip --config.vae=vae.safetensors '
+        '--workdir=data/latents',
+        hosts='all',
+    ),
+    'latent-stats': _verb(
+        'latent_stats',
+        'measure mean and deviation of latents, and the settings that follow',
+        '--config.data.path=data/latents',
+        workdir=False,
+        hosts='first',
+    ),
     'export': _verb(
         'export',
         'copy sample sets and results to a folder or a bucket',

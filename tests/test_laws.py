@@ -16,12 +16,12 @@ PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
     'config schema values arguments helptext tables files machine mesh progress stop provenance '
-    'processes claims buckets disks health',
+    'processes claims buckets disks health published state_dicts',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture',
-    'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs scorer '
-    'train_step run_settings trainer recent copying',
+    'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
+    'placement scorer train_step run_settings trainer recent copying autoencoder',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers doctor plan',
+    'sweep study export report reconstruct bench importers doctor plan encode latent_stats',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
@@ -31,16 +31,19 @@ WITHIN = {
     (1, 'schema', 'values'), (1, 'helptext', 'tables'),
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (1, 'claims', 'buckets'),
+    (1, 'state_dicts', 'files'), (1, 'state_dicts', 'buckets'),
     (1, 'files', 'buckets'), (1, 'files', 'disks'), (1, 'buckets', 'disks'), (1, 'buckets', 'stop'),
     (1, 'health', 'files'), (1, 'health', 'mesh'), (1, 'health', 'provenance'),
     (1, 'health', 'stop'), (1, 'health', 'processes'), (1, 'health', 'buckets'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
-    (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (6, '__main__', 'verbs'),
+    (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (3, 'pairs', 'refs'),
+    (3, 'refs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
     (3, 'recent', 'train_step'), (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'),
-    (3, 'generation', 'snapshots'),
+    (3, 'generation', 'snapshots'), (3, 'generation', 'placement'), (3, 'placement', 'snapshots'),
     (3, 'foreign_images', 'data'), (3, 'foreign_images', 'sample_sets'),
-    (3, 'copying', 'data'),
+    (3, 'copying', 'data'), (3, 'pairs', 'autoencoder'),
+    (3, 'run_settings', 'latents'), (5, 'latent_stats', 'encode'),
 }  # fmt: skip
 ONLY = {'ml_collections': {'config', '__main__'}, 'flax': {'backbones', 'denoiser'}}
 INHERITED = {'value'}  # documented where the contract is
@@ -182,6 +185,10 @@ CONFIGS = [
     ('bench', 'bench.py:input'),
     ('plan', 'imagenet512.py:xxl'),
     ('train', 'imagenet512.py:xxl-guide'),
+    ('train', 'imagenet64.py:xs-uncond-main'),
+    ('plan', 'imagenet64.py:s'),
+    ('sample', 'published.py:img512-s-autog-fid'),
+    ('sweep', 'published.py:img64-s-autog-fid:sweep'),
 ]
 
 

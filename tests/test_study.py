@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -110,7 +111,8 @@ def measurements(workdir, monkeypatch):
     def measure(sampler=heun, seeds=(0, 40), classes='random', evaluator='one', **changes):
         file = workdir / f'keys{next(numbers)}.jsonl'
         part = config.parse(Settings, {**TREE, 'sampler': sampler}).sampler
-        scorer = Scorer(None, None, Evaluator(evaluator), file, part, classes)
+        programs = types.SimpleNamespace(autoencoder=None)
+        scorer = Scorer(None, programs, Evaluator(evaluator), file, part, classes)
         return scorer.score(Pair(**{**base, **changes}), *seeds)['measurement']
 
     yield 'base', measure()

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures('one_conv')
 class Packed:
     """Latents of golden 'images' that carry their own noise and noise level."""
 
-    encode = staticmethod(lambda packed: packed)
+    encode = staticmethod(lambda packed, keys: packed)
 
 
 class GivenNoise:
@@ -193,7 +193,7 @@ def test_splitting_the_batch_changes_nothing_but_rounding(devices, microbatch):
 def poisoned(monkeypatch):
     """Images whose first pixel is 255 become NaN in model space."""
 
-    def encode(images):
+    def encode(images, keys):
         x = images / np.float32(127.5) - 1
         return jnp.where(images[:, :1, :1] == 255, jnp.nan, x)
 
@@ -269,3 +269,16 @@ def test_a_run_that_zeroes_goes_on_to_its_end(tmp_path):
 def test_a_loop_that_cannot_run_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         run_settings(train=change)
+
+
+def test_latents_are_drawn_from_a_stream_of_their_own():
+    """Noise and dropout have the keys they always had; a third one differs from them."""
+    found = sample_keys(3, 5, 4)
+    at_step = jax.random.fold_in(jax.random.key(3), 5)
+    for i in range(4):
+        noise, dropout = jax.random.split(jax.random.fold_in(at_step, i))
+        assert found['noise'][i] == noise and found['dropout'][i] == dropout
+    data = np.concatenate([jax.random.key_data(keys) for keys in found.values()])
+    assert len({tuple(key) for key in data.tolist()}) == 12
+    longer = sample_keys(3, 5, 9)
+    assert all((longer[name][:4] == keys).all() for name, keys in found.items())

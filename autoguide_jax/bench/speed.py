@@ -193,7 +193,7 @@ def bench_sampling(settings, networks, weight):
     rules = [Guidance(weight) for _ in networks[1:]]
     n = settings.batch_size
     seeds, labels = np.arange(n), np.arange(n) % max(settings.image.label_dim, 1)
-    draw = lambda: programs.images(calls, rules, seeds, labels)
+    draw = lambda: jax.block_until_ready(programs.draw(calls, rules, seeds, labels))
     draw()
     nfe = calls_per_image(programs.sampler, rules)
     what = 'sampling' if not rules else f'sampling, guided (w={weight:g})'

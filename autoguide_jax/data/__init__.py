@@ -1,4 +1,4 @@
-"""Images with labels by index. One file per kind of data set, one line in this table.
+"""Images with labels by index, or latents. One file per kind of set, one line in this table.
 
 A data set is a frozen dataclass whose fields are its settings; what it answers is the Dataset of
 contracts.py. The order in which training sees it is order.py; batches of it come from loader.py.
@@ -16,6 +16,7 @@ table = Registry(
         'digits': 'autoguide_jax.data.digits:Digits',
         'tfds': 'autoguide_jax.data.tfds:Tfds',
         'folder': 'autoguide_jax.data.folder:Folder',
+        'latents': 'autoguide_jax.data.latents:Latents',
         'toy': 'autoguide_jax.data.toy:Toy',
     },
 )

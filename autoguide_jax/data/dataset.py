@@ -32,6 +32,8 @@ class ImageSet:
     _read(rows) → (uint8 [k,h,w,c], int32 [k]) and _identity(); what they refuse, they refuse when
     made. labels is given as a bool and read as int32 [num_images] or None.
 
+    A set of what is no image says what it `holds`, its dtype and _sample_shape.
+
     Settings:
       labels: use the class labels; False hides them (num_classes 0, an unconditional set)
       max_images: use only that many images, a fixed random subset (0 = all)
@@ -39,6 +41,12 @@ class ImageSet:
 
     labels: bool = _Labels()
     max_images: int = 0
+
+    holds, dtype = 'images', np.uint8
+
+    @property
+    def _sample_shape(self):
+        return self.resolution, self.resolution, self.channels
 
     def __post_init__(self):
         total = self._total()
@@ -122,12 +130,13 @@ class DecodedSet(ImageSet):
     @functools.cached_property
     def _cache(self):
         """Arrays (filled, images, labels), or None for a set that is too large to keep."""
-        shape = (self.num_images, self.resolution, self.resolution, self.channels)
-        if np.prod(shape, dtype=np.float64) > self.cache_mib * 2**20:
+        shape = (self.num_images, *self._sample_shape)
+        size = np.prod(shape, dtype=np.float64) * np.dtype(self.dtype).itemsize
+        if size > self.cache_mib * 2**20:
             return None
         # Untouched pages of np.empty cost nothing, so a set that is never read takes no memory.
         count = self.num_images
-        return np.zeros(count, bool), np.empty(shape, np.uint8), np.empty(count, np.int32)
+        return np.zeros(count, bool), np.empty(shape, self.dtype), np.empty(count, np.int32)
 
     def _fetch(self, indices):
         if self._cache is None:

@@ -92,6 +92,8 @@ class Folder(DecodedSet):
 
     path: str
 
+    suffixes = picture.SUFFIXES
+
     def __post_init__(self):
         # A path that is not there, no images, wrong sizes, no labels: each refused here.
         with self._naming_path():
@@ -115,9 +117,9 @@ class Folder(DecodedSet):
 
     @functools.cached_property
     def _names(self):
-        names = [n for n in self._store.names if n.lower().endswith(picture.SUFFIXES)]
+        names = [n for n in self._store.names if n.lower().endswith(self.suffixes)]
         if not names:
-            raise ValueError('there are no images (.png, .jpg, .jpeg, .npy) in it')
+            raise ValueError(f'there are no {self.holds} ({", ".join(self.suffixes)}) in it')
         return names
 
     @functools.cached_property
@@ -126,7 +128,8 @@ class Folder(DecodedSet):
         first = self._header(self._names[0])
         if first[0] != first[1]:
             raise ValueError(
-                f'{self._names[0]} is {first[1]}x{first[0]} (width x height); images must be square'
+                f'{self._names[0]} is {first[1]}x{first[0]} (width x height); {self.holds} must '
+                'be square'
             )
         if self._store.local and len(self._names) <= CHECKED:
             for name in self._names[1:]:
@@ -136,13 +139,19 @@ class Folder(DecodedSet):
     def _header(self, name):
         return picture.shape(name, self._store.read(name, picture.header_limit(name)))
 
+    def _decode(self, name):
+        return picture.decode(name, self._store.read(name))
+
     def _expect(self, name, found, expected):
         if tuple(found) != tuple(expected):
-            texts = [f'{w}x{h} {"grey" if c == 1 else "RGB"}' for h, w, c in (found, expected)]
+            texts = [self._text(*shape) for shape in (found, expected)]
             raise ValueError(
-                f'{name} is {texts[0]}, but {self._names[0]} is {texts[1]}; images must have one '
-                'size and one kind of colour'
+                f'{name} is {texts[0]}, but {self._names[0]} is {texts[1]}; {self.holds} must have '
+                'one size and one number of channels'
             )
+
+    def _text(self, h, w, c):
+        return f'{w}x{h} {"grey" if c == 1 else "RGB"}'
 
     @functools.cached_property
     def _all_labels(self):
@@ -171,11 +180,11 @@ class Folder(DecodedSet):
         return self._all_labels
 
     def _read(self, rows):
-        images = np.empty((len(rows), *self._shape), np.uint8)
+        images = np.empty((len(rows), *self._shape), self.dtype)
         with self._naming_path():
             for image, row in zip(images, rows):
                 name = self._names[row]
-                pixels = picture.decode(name, self._store.read(name))
+                pixels = self._decode(name)
                 self._expect(name, pixels.shape, self._shape)
                 image[:] = pixels
         labels = self._all_labels[rows] if self.labelled else np.full(len(rows), -1, np.int32)

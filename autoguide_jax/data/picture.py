@@ -40,7 +40,8 @@ def _npy_shape(data):
         raise ValueError(f'is not an NPY file: {error}') from None
     if dtype != np.uint8 or len(shape) != 3 or shape[0] not in (1, 3):
         raise ValueError(
-            f'is {dtype} {list(shape)}; an NPY image is uint8 [c, h, w] with 1 or 3 channels'
+            f'is {dtype} {list(shape)}; an NPY image is uint8 [c, h, w] with 1 or 3 '
+            'channels (latents are read by data.name=latents)'
         )
     return shape[1], shape[2], shape[0]
 

@@ -49,6 +49,7 @@ class Toy:
     max_images: int = 0
 
     name, resolution, channels, num_classes, labels = 'toy', None, 2, 0, None
+    holds = 'points'
 
     def __post_init__(self):
         if self.classes not in CLASSES:

@@ -10,7 +10,8 @@ from jax.sharding import AxisType
 
 from autoguide_jax import config, mesh, registry, schema, snapshots
 from autoguide_jax.backbones import edm2_unet
-from autoguide_jax.generation import Call, Programs, ready
+from autoguide_jax.denoiser import with_ready_weights
+from autoguide_jax.generation import Call, Programs
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.plan import analytic
 from autoguide_jax.trainer import Trainer
@@ -94,7 +95,8 @@ class Run:
 
 def ready_variables(run):
     """The variables of a run, as shapes, as the sampler takes them."""
-    return jax.eval_shape(functools.partial(ready, Call(run.network)), run.variables)
+    make = functools.partial(with_ready_weights, run.denoiser, shape=run.shape)
+    return jax.eval_shape(make, run.variables)
 
 
 def sampler(runs, rule, batch, device):

@@ -10,11 +10,11 @@ import time
 
 import numpy as np
 
-from autoguide_jax import config, files, stop, train
+from autoguide_jax import autoencoder, config, files, latents, stop, train
 from autoguide_jax.claims import decisions
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
-from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
+from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 from autoguide_jax.search import minimise
@@ -23,6 +23,9 @@ from autoguide_jax.study.record import Record, mean_and_spread
 
 def main(settings, workdir):
     """Run the comparison in workdir, or what is left of it; returns the table of arms."""
+    for name, run in settings.runs.items():
+        if latents.table.get(run.latents.name).needs_vae:
+            autoencoder.check_file(settings.vae, f'runs.{name} learns latents')
     study = Study(settings, workdir)
     with stop.watch():
         study.write()
@@ -76,7 +79,10 @@ class Study(Record):
             )
         self.sampler = config.build(s.sampler)
         settle = decisions(self.workdir)
-        self.programs = Programs(self.sampler, s.batch_size, s.stack, settle=settle)
+        vae = open_autoencoder(self.pair(next(iter(s.arms.values())), 0.1))
+        self.programs = Programs(
+            self.sampler, s.batch_size, s.stack, settle=settle, autoencoder=vae
+        )
         table = self.workdir / 'results.jsonl'
         self.scorer = Scorer(Networks(), self.programs, self.evaluator, table, s.sampler, s.classes)
 
@@ -89,6 +95,8 @@ class Study(Record):
             guide=NetworkRef(run(arm.guide), guide_std, arm.guide_nimg),
             uncond=NetworkRef(run(arm.uncond), guide_std),
             guidance=GuidanceSettings(weight, (lo, hi)),
+            vae=self.settings.vae,
+            vae_dtype=self.settings.vae_dtype,
         )
 
     def axes(self, arm):

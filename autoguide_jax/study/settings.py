@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from autoguide_jax import config
+from autoguide_jax.autoencoder import check_dtype
 from autoguide_jax.metrics import minimised
 from autoguide_jax.run_settings import Settings as TrainSettings
 from autoguide_jax.search import SearchSettings
@@ -94,6 +95,8 @@ class Settings:
       classes: labels of the samples: random, or balanced (seed mod number of classes)
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off
+      vae: weights of the autoencoder, .safetensors or .npz, where the runs learn latents
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms
     """
 
     title: str
@@ -111,6 +114,8 @@ class Settings:
     classes: str = 'random'
     batch_size: int = 250
     stack: str = 'auto'
+    vae: str = ''
+    vae_dtype: str = 'float32'
 
     program = 'autoguide_jax.study.campaign:main'
 
@@ -124,6 +129,7 @@ class Settings:
                         f'arms.{name}.{role} ({run}) is not a run; known: {", ".join(self.runs)}'
                     )
         minimised(self.metrics)
+        check_dtype('vae_dtype', self.vae_dtype)
         if self.classes not in ('random', 'balanced'):
             raise ValueError(f"classes ({self.classes!r}) must be 'random' or 'balanced'")
         last = self.search.first_seed + self.search.images

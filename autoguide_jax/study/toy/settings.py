@@ -29,6 +29,11 @@ class ArmSettings(Pair):
     title: str = ''
     description: str = ''
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.models:
+            raise ValueError(f'models ({self.models}) must be empty: the study trains its networks')
+
 
 @dataclass(frozen=True)
 class DegradationSettings:

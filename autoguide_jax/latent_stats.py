@@ -1,0 +1,98 @@
+"""Mean and deviation of every channel of latents, and what brings them to model space.
+
+python -m autoguide_jax latent-stats --config.data.path=data/in512-latents
+
+Training draws z = mean + std·ε, so that over n images and all places
+    (1) E[z] = E[mean]        (2) Var[z] = E[mean²] + E[std²] − E[z]²
+and x = scale·z + bias has mean 0 and deviation ½ for
+    (3) scale = ½ / √Var[z],  bias = −scale·E[z].
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoguide_jax import autoencoder, config, mesh, stop
+from autoguide_jax.autoencoder import Autoencoder
+from autoguide_jax.encode import open_images, read_ahead
+from autoguide_jax.latents import FINAL_STD
+from autoguide_jax.progress import Progress
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Settings:
+      data: a set of latents, or images, which `vae` encodes
+      vae: weights of the autoencoder, .safetensors or .npz; for images alone
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms
+      batch_size: images per call
+      threads: threads that read
+    """
+
+    data: config.Part = config.part('autoguide_jax.data:table', name='latents')
+    vae: str = ''
+    vae_dtype: str = 'float32'
+    batch_size: int = 8
+    threads: int = 4
+
+    def __post_init__(self):
+        autoencoder.check_dtype('vae_dtype', self.vae_dtype)
+        for name in ('batch_size', 'threads'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} ({getattr(self, name)}) must be at least 1')
+
+
+def main(settings, workdir=None):
+    """Print the settings to type; return a row per channel, from every image once."""
+    dataset, encode = open_source(settings)
+    count, size = dataset.num_images, settings.batch_size
+    batches = [range(i, min(i + size, count)) for i in range(0, count, size)]
+    sums, places = 0, 0
+    with stop.watch(), Progress(count, 'img', 'latent-stats') as bar:
+        for found in read_ahead(dataset, batches, settings.threads):
+            stop.check('measuring')
+            moments = encode(found)
+            sums = sums + moments_of(moments)
+            places += moments[..., 0].size
+            bar.update(len(found))
+    mean, std, scale, bias = statistics(sums / places)
+    exact = lambda values: ','.join(f'{value:.6g}' for value in values)
+    print(f'--config.latents.scale={exact(scale)} --config.latents.bias={exact(bias)}')
+    columns = {'mean': mean, 'std': std, 'scale': scale, 'bias': bias}
+    return [
+        {'channel': i, **{k: float(v[i]) for k, v in columns.items()}, 'images': count}
+        for i in range(len(mean))
+    ]
+
+
+def open_source(settings):
+    """(data set, its samples → mean and std [n,h,w,2l]). Errors: ValueError for images, no vae."""
+    if settings.data.name == 'latents':
+        return config.build(settings.data), lambda moments: moments
+    autoencoder.check_file(settings.vae, f'data.name ({settings.data.name}) holds images')
+    dataset, size = open_images(settings.data), settings.batch_size
+    vae = Autoencoder(settings.vae, settings.vae_dtype)
+    vae.latent_shape(dataset.resolution, dataset.resolution, dataset.channels)
+    devices = mesh.own(size, 'batch_size')
+
+    def encode(images):
+        filled = mesh.put_batch(devices, np.resize(images, (size, *images.shape[1:])))
+        return np.asarray(vae.moments(filled, devices))[: len(images)]
+
+    return dataset, encode
+
+
+def moments_of(moments):
+    """Sums of mean and of mean² + std² over images and places, float64 [2, l]."""
+    mean, std = np.split(np.asarray(moments, np.float64), 2, -1)
+    return np.stack([mean.sum((0, 1, 2)), (mean**2 + std**2).sum((0, 1, 2))])
+
+
+def statistics(means):
+    """(mean, std, scale, bias) [l] each from E[mean] and E[mean² + std²]: (1) to (3)."""
+    mean, square = means
+    std = np.sqrt(square - mean**2)
+    scale = FINAL_STD / std
+    return mean, std, scale, -scale * mean
