@@ -18,8 +18,7 @@ from autoguide_jax.importers import torch_storage
 from autoguide_jax.importers.inert import Blob, Name, Record, Refused, is_count, require, said
 from autoguide_jax.importers.machine import MAX_OPCODES, Machine
 
-# Of tensors together, over the size of the file: none of the published share their elements.
-MAX_SHARED = 1
+MAX_DEPTH, MAX_PLAIN = 16, 200_000
 DTYPES = {f'{kind}{size}' for kind, sizes in {'f': (2, 4, 8), 'i': (1, 2, 4, 8), 'u': (1,)}.items()
           for size in sizes} | {'b1'}  # fmt: skip
 ARRAY, DTYPE = Name('numpy.ndarray'), 'numpy.dtype'
@@ -76,7 +75,8 @@ def _persistent(arguments):
     require(len(arguments) == 1 and type(arguments[0]) is dict, 'a persistent object of no dict')
     meta = arguments[0]
     name, state = meta.get('class_name'), meta.get('state')
-    require(meta.get('type') == 'class' and type(name) is str, 'a persistent object of no class')
+    good = type(name) is type(meta.get('type')) is str and meta['type'] == 'class'
+    require(good, 'a persistent object of no class')
     found = Instance(class_name=name)
     if state is not None:
         found.build(state)
@@ -95,14 +95,13 @@ def _empty_dict(arguments):
 
 
 def _array(arguments):
-    good = len(arguments) == 3 and arguments[0] is ARRAY and arguments[1] == (0,)
-    require(good, 'a numpy array of another kind')
+    require(len(arguments) == 3 and arguments[0] is ARRAY, 'a numpy array of another kind')
     return Array()
 
 
 def _dtype(arguments):
     code = arguments[0] if arguments else None
-    require(type(code) is str and code in DTYPES, f'numpy dtype {code!r:.80}')
+    require(type(code) is str and code in DTYPES, f'a numpy dtype that is {said(code)}')
     return DType(code=code)
 
 
@@ -110,7 +109,8 @@ class _Totals:
     """Tensors and storages of one file, counted while they are made."""
 
     def __init__(self, label, size):
-        self.label, self.left, self.budget = label, MAX_SHARED * size, [MAX_OPCODES]
+        # None of the published tensors share elements, so they cannot be more than the file.
+        self.label, self.left, self.budget = label, size, [MAX_OPCODES]
 
     def storage(self, arguments):
         require(len(arguments) == 1, 'a tensor storage of several arguments')
@@ -125,7 +125,7 @@ class _Totals:
 
 def world(totals) -> dict[str, Name]:
     """Every name that may stand in a file, with the inert record that it makes."""
-    modules = ('ModuleDict', 'Sequential', 'ModuleList')
+    modules = ('ModuleDict', 'Sequential')
     names = [
         Name('dnnlib.util.EasyDict', new=dict),
         Name('torch_utils.persistence._reconstruct_persistent_obj', call=_persistent),
@@ -170,18 +170,24 @@ def read(p: Any) -> Any:
 def plain(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
     """Return a value as JSON has it; instances as {'class': …, settings it was made with}.
 
-    Errors: Refused for what is not plain: tensors, bytes, nesting beyond 16, 10,000 values.
+    budget: how much it may hold; the same value counts wherever it stands. Errors: Refused for
+    what is not plain: tensors, bytes, nesting beyond MAX_DEPTH, more than MAX_PLAIN characters.
     """
-    budget = [10_000] if budget is None else budget
-    budget[0] -= 1
-    require(depth <= 16 and budget[0] >= 0, 'values that are nested too deeply, or too many')
+    budget = [MAX_PLAIN] if budget is None else budget
     inner = lambda item: plain(item, depth + 1, budget)
-    if isinstance(value, Array) and value.value is not None and value.value.size <= 1000:
+    if isinstance(value, Array) and value.value is not None:
+        budget[0] -= 8 * value.value.size
+    budget[0] -= 8 + (len(value) if type(value) is str else 0)
+    require(depth <= MAX_DEPTH, f'settings that are nested more than {MAX_DEPTH} deep')
+    require(budget[0] >= 0, f'settings of more than {MAX_PLAIN} characters')
+    if isinstance(value, Array) and value.value is not None:
         return value.value.tolist()
     if type(value) is Instance:
-        return {'class': value.class_name} | inner((value.state or {}).get('_init_kwargs', {}))
+        made = (value.state or {}).get('_init_kwargs', {})
+        require(type(made) is dict, f'{value.class_name} was made with {said(made)}')
+        return {'class': value.class_name, **inner(made)}
     if type(value) is dict:
-        return {str(key): inner(item) for key, item in value.items()}
+        return {inner(str(key)): inner(item) for key, item in value.items()}
     if type(value) in (list, tuple):
         return [inner(item) for item in value]
     if value is None or type(value) in (bool, int, float, str):

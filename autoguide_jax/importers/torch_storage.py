@@ -37,11 +37,11 @@ class _Announced:
 
 
 def _announced(pid):
-    good = type(pid) is tuple and len(pid) == 6 and pid[0] == 'storage' and pid[5] is None
-    require(good, 'a persistent id that is no tensor storage')
-    _, kind, key, place, count, _ = pid
+    require(type(pid) is tuple and len(pid) == 6, 'a persistent id that is no tensor storage')
+    word, kind, key, place, count, view = pid
     known = type(kind) is Name and kind.name in TYPES
-    good = known and type(key) is type(place) is str and is_count(count)
+    good = known and type(word) is str and word == 'storage' and view is None
+    good = good and type(key) is type(place) is str and is_count(count)
     require(good, 'a persistent id that is no tensor storage')
     return _Announced(TYPES[kind.name], key, count)
 
