@@ -104,6 +104,15 @@ def settings_of(init):
     return told, seen
 
 
+def init_of(denoiser):
+    """The keyword arguments of the published class that make this network."""
+    net = denoiser.backbone
+    init = {name: getattr(net, here) for name, here in SEEN.items()}
+    init = {name: list(v) if isinstance(v, tuple) else v for name, v in init.items()}
+    told = {'channels_per_head': net.channels_per_head, 'dropout': net.dropout}
+    return {**init, **told, 'sigma_data': denoiser.sigma_data}
+
+
 def compare(backbone, seen):
     """Refuse a file whose settings are not those that its shapes show."""
     for name, value in seen.items():

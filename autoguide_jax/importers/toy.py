@@ -73,3 +73,9 @@ def settings_of(init):
     if unknown := sorted(init.keys() - SEEN.keys()):
         raise ValueError(f'the network was made with {unknown[0]}={init[unknown[0]]!r}, unknown')
     return told, {SEEN[name]: value for name, value in init.items()}
+
+
+def init_of(denoiser):
+    """The keyword arguments of the published class that make this network."""
+    init = {name: getattr(denoiser.backbone, here) for name, here in SEEN.items()}
+    return {**init, 'sigma_data': denoiser.sigma_data}
