@@ -292,7 +292,7 @@ def test_an_imported_network_is_sampled_by_the_command_line(tmp_path):
     words += [f'--config.main.run={tmp_path}/run', '--config.main.std=0.05']
     words += ['--config.sampler.num_steps=4', '--config.sample.batch_size=2']
     assert command_line(words) == 0
-    assert len(list(out.rglob('*.png'))) == 2
+    assert len(list(out.glob('images/*/*.png'))) == 2
 
 
 def test_from_a_bucket_into_a_bucket(tmp_path, bucket):  # noqa: F811

@@ -139,10 +139,10 @@ def name_of(path):
 
 
 def to_hwio(value, dtype=None):
-    """[o, i, kh, kw] → [kh, kw, i, o]; [o, i] → [i, o]; dtype None = as it is."""
+    """[o, i, kh, kw] → [kh, kw, i, o]; [o, i] → [i, o]; dtype None = a view of the same memory."""
     order = {4: (2, 3, 1, 0), 2: (1, 0)}.get(value.ndim)
-    value = value.astype(value.dtype if dtype is None else dtype, copy=False)
-    return np.ascontiguousarray(value.transpose(order)) if order else value
+    value = value.transpose(order) if order else value
+    return value if dtype is None else np.asarray(value, dtype, order='C')
 
 
 def to_oihw(value):

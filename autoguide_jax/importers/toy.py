@@ -47,7 +47,7 @@ def from_state_dict(state, sigma_data=0.5, *, weights='float32'):
         params['in' if i == 0 else f'hidden_{i - 1}'] = {
             'weight': state[f'layers.{2 * i}.weight'].T
         }
-    keep = lambda a: np.ascontiguousarray(a, weights or a.dtype).reshape(a.shape)
+    keep = lambda a: np.asarray(a, weights, order='C')
     net = ToyMLP(channels=inputs - 2, width=width, layers=layers, sigma_data=sigma_data)
     variables = {'params': {'backbone': jax.tree.map(keep, params)}, 'buffers': {}}
     return LogDensity(net, sigma_data), variables
