@@ -4,6 +4,8 @@ import json
 import pathlib
 import pickle
 import struct
+import sys
+import types
 
 import edm2_golden as golden
 import fuzz_importer
@@ -285,3 +287,40 @@ def test_interpreting_needs_no_file():
     assert pickles.interpret(memoryview(pf.dump({'a': [1, -2, 2**70, 1.5, None]})), 'x') == {
         'a': [1, -2, 2**70, 1.5, None]
     }
+
+
+@pytest.mark.parametrize('kind', ['float16', 'float32'])
+def test_what_torch_and_pickle_themselves_write_is_read(kind, tmp_path, monkeypatch):
+    torch = pytest.importorskip('torch')
+    easy_dict = type('EasyDict', (dict,), {'__module__': 'dnnlib.util'})
+    known = {'dnnlib.util': easy_dict, 'torch_utils.persistence': pf.persistent}
+    for name, value in known.items():
+        module = types.ModuleType(name)
+        attribute = pf.PERSISTENT.name if value is pf.persistent else 'EasyDict'
+        setattr(module, attribute, value)
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in ('dnnlib', 'torch_utils'):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    function = types.FunctionType(pf.persistent.__code__, {}, pf.PERSISTENT.name)
+    function.__module__, function.__qualname__ = pf.PERSISTENT.module, pf.PERSISTENT.name
+    sys.modules['torch_utils.persistence']._reconstruct_persistent_obj = function
+
+    class Net(torch.nn.Module):
+        def __reduce__(self):
+            meta = easy_dict(type='class', version=6, module_src='exit()', class_name='Net')
+            meta['state'] = self.__dict__
+            return function, (meta,), None, None, None
+
+    net, inner = Net(), Net()
+    weight = np.arange(24).reshape(2, 3, 2, 2).astype(kind)
+    inner.weight = torch.nn.Parameter(torch.from_numpy(weight).permute(1, 0, 2, 3), False)
+    inner.register_buffer('freqs', torch.from_numpy(np.arange(3).astype(kind)))
+    net.enc = torch.nn.ModuleDict({'4x4_conv': inner})
+    net.gain = torch.nn.Parameter(torch.tensor(0.5, dtype=getattr(torch, kind)), False)
+    net.emb_label, net._init_kwargs = None, easy_dict(label_dim=0)
+    encoder = Net()
+    encoder.scale = np.arange(4, dtype=np.float32)
+    state, facts = read(pickle.dumps(easy_dict(ema=net, encoder=encoder), 4), tmp_path)
+    wanted = {'enc.4x4_conv.weight': weight.transpose(1, 0, 2, 3), 'gain': np.array(0.5, kind)}
+    same(state, wanted | {'enc.4x4_conv.freqs': np.arange(3).astype(kind)})
+    assert facts['init'] == {'label_dim': 0} and facts['encoder']['scale'] == [0, 1, 2, 3]
