@@ -107,7 +107,7 @@ def on_disk(p: Any) -> Iterator[str]:
         yield os.fspath(p)
         return
     with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, 'object')
+        local = os.path.join(folder, os.fspath(p).rpartition('/')[2])
         with disks.advising(folder):
             download(p, local)
         yield local

@@ -103,6 +103,20 @@ VERBS = {
         workdir=False,
         hosts='first',
     ),
+    'import': _verb(
+        'importers.program',
+        'make run directories of published network files, executing nothing in them',
+        '--src=edm2-img512-s-2147483-0.070.pkl --workdir=runs/pub/s',
+        hosts='first',
+        short=('src',),
+    ),
+    'export-network': _verb(
+        'importers.export',
+        'write a network of a run as npz or safetensors, with the published names',
+        '--config.run=runs/pub/s --config.std=0.07 --config.target=s.safetensors',
+        workdir=False,
+        hosts='first',
+    ),
     'bench': _verb(
         'bench',
         'measure training, sampling and compilation, or (bench.py:input) the reading of images',
@@ -142,6 +156,7 @@ PREPARED = registry.Registry(
 FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
+    'src': 'network file, glob, or folder of files with public names',
     'topology': 'TPU slice, as v5e:16x16',
     'price': 'price of one chip for one hour',
     'json': 'file to which the printed table is written as well',

@@ -1,0 +1,195 @@
+"""Published pickles → plain values, instances and arrays; nothing in them is executed.
+
+The closed world is that of EDM2's network files: EasyDict and OrderedDict become dicts, persistent
+and torch modules become `Instance`s (class name and state; their source code is not even decoded),
+tensors and numpy arrays become read-only views of the file. Everything else is an error that names
+it. The file is mapped, not read: memory is what the caller copies.
+"""
+
+import dataclasses
+import math
+import mmap
+from typing import Any
+
+import numpy as np
+
+from autoguide_jax import buckets, files
+from autoguide_jax.importers import torch_storage
+from autoguide_jax.importers.inert import Blob, Name, Record, Refused, is_count, require, said
+from autoguide_jax.importers.machine import MAX_OPCODES, Machine
+
+MAX_DEPTH, MAX_PLAIN = 16, 200_000
+DTYPES = {f'{kind}{size}' for kind, sizes in {'f': (2, 4, 8), 'i': (1, 2, 4, 8), 'u': (1,)}.items()
+          for size in sizes} | {'b1'}  # fmt: skip
+ARRAY, DTYPE = Name('numpy.ndarray'), 'numpy.dtype'
+
+
+@dataclasses.dataclass
+class Instance(Record):
+    """An object of a class that is only named: class_name, state (its attributes)."""
+
+    class_name: str = ''
+
+    def build(self, state: Any) -> None:
+        """Take the attributes. Errors: Refused unless they are a dict."""
+        require(type(state) is dict, f'{self.class_name} with a state that is {said(state)}')
+        super().build(state)
+
+
+@dataclasses.dataclass
+class DType(Record):
+    """A numpy dtype: its code, as 'f4'."""
+
+    code: str = ''
+
+    def build(self, state: Any) -> None:
+        """Check that it is what the code says, little-endian. Errors: Refused."""
+        good = type(state) is tuple and len(state) >= 2 and type(state[1]) is str
+        require(good and state[1] in ('<', '|', '='), f'numpy dtype {self.code} of another order')
+        rest = [item for item in state[2:5] if item is not None]
+        require(not rest, f'numpy dtype {self.code} with fields')
+        super().build(state)
+
+
+@dataclasses.dataclass
+class Array(Record):
+    """A numpy array: value is a read-only view of the file once it is built."""
+
+    value: np.ndarray | None = None
+
+    def build(self, state: Any) -> None:
+        """Take (version, shape, dtype, whether Fortran order, bytes). Errors: Refused."""
+        good = type(state) is tuple and len(state) == 5 and type(state[1]) is tuple
+        good = good and type(state[2]) is DType and type(state[4]) is Blob
+        good = good and len(state[1]) <= torch_storage.MAX_DIMENSIONS
+        require(good and all(map(is_count, state[1])), 'a numpy array of another layout')
+        super().build(None)
+        shape, dtype, view = state[1], np.dtype('<' + state[2].code), state[4].view
+        size = math.prod(shape) * dtype.itemsize
+        require(size == len(view), f'a numpy array of {size} bytes in {len(view)} bytes')
+        flat = np.frombuffer(view, dtype) if size else np.zeros(0, dtype)
+        self.value = flat.reshape(shape, order='F' if state[3] is True else 'C')
+
+
+def _persistent(arguments):
+    require(len(arguments) == 1 and type(arguments[0]) is dict, 'a persistent object of no dict')
+    meta = arguments[0]
+    name, state = meta.get('class_name'), meta.get('state')
+    good = type(name) is type(meta.get('type')) is str and meta['type'] == 'class'
+    require(good, 'a persistent object of no class')
+    found = Instance(class_name=name)
+    if state is not None:
+        found.build(state)
+    return found
+
+
+def _parameter(arguments):
+    good = len(arguments) == 3 and type(arguments[0]) is np.ndarray
+    require(good, 'a parameter without a tensor')
+    return arguments[0]
+
+
+def _empty_dict(arguments):
+    require(not arguments, 'an OrderedDict that is made of something')
+    return {}
+
+
+def _array(arguments):
+    require(len(arguments) == 3 and arguments[0] is ARRAY, 'a numpy array of another kind')
+    return Array()
+
+
+def _dtype(arguments):
+    code = arguments[0] if arguments else None
+    require(type(code) is str and code in DTYPES, f'a numpy dtype that is {said(code)}')
+    return DType(code=code)
+
+
+class _Totals:
+    """Tensors and storages of one file, counted while they are made."""
+
+    def __init__(self, label, size):
+        # None of the published tensors share elements, so they cannot be more than the file.
+        self.label, self.left, self.budget = label, size, [MAX_OPCODES]
+
+    def storage(self, arguments):
+        require(len(arguments) == 1, 'a tensor storage of several arguments')
+        return torch_storage.read(arguments[0], self.label, self.budget)
+
+    def tensor(self, arguments):
+        found = torch_storage.tensor(arguments)
+        self.left -= found.nbytes
+        require(self.left >= 0, 'tensors that are together larger than the file')
+        return found
+
+
+def world(totals) -> dict[str, Name]:
+    """Every name that may stand in a file, with the inert record that it makes."""
+    modules = ('ModuleDict', 'Sequential')
+    names = [
+        Name('dnnlib.util.EasyDict', new=dict),
+        Name('torch_utils.persistence._reconstruct_persistent_obj', call=_persistent),
+        Name('collections.OrderedDict', call=_empty_dict),
+        Name('torch._utils._rebuild_parameter', call=_parameter),
+        Name('torch._utils._rebuild_tensor_v2', call=totals.tensor),
+        Name('torch.storage._load_from_bytes', call=totals.storage),
+        Name('numpy.core.multiarray._reconstruct', call=_array),
+        Name('numpy._core.multiarray._reconstruct', call=_array),
+        Name(DTYPE, call=_dtype),
+        ARRAY,
+    ]
+    for name in modules:
+        make = lambda name=name: Instance(class_name=name)
+        names.append(Name(f'torch.nn.modules.container.{name}', new=make))
+    return {name.name: name for name in names}
+
+
+def interpret(data: memoryview, label: str) -> Any:
+    """Return the object of a pickle that fills data. Errors: ValueError naming label and byte."""
+    totals = _Totals(label, len(data))
+    machine = Machine(Blob(data, 0), world(totals), label, budget=totals.budget)
+    root = machine.load()
+    if machine.at != len(data):
+        rest = len(data) - machine.at
+        raise ValueError(f'{label}, byte {machine.at}: {rest} bytes after the end of the pickle')
+    return root
+
+
+def read(p: Any) -> Any:
+    """Return the object of a pickle file, local or in a bucket; views of it keep it mapped.
+
+    Errors: FileNotFoundError; ValueError naming the file, the byte and what is not allowed there.
+    """
+    with buckets.on_disk(files.path(p)) as local, open(local, 'rb') as file:
+        if not file.seek(0, 2):
+            raise ValueError(f'{p} is empty')
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return interpret(data, str(p))
+
+
+def plain(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
+    """Return a value as JSON has it; instances as {'class': …, settings it was made with}.
+
+    budget: how much it may hold; the same value counts wherever it stands. Errors: Refused for
+    what is not plain: tensors, bytes, nesting beyond MAX_DEPTH, more than MAX_PLAIN characters.
+    """
+    budget = [MAX_PLAIN] if budget is None else budget
+    inner = lambda item: plain(item, depth + 1, budget)
+    if isinstance(value, Array) and value.value is not None:
+        budget[0] -= 8 * value.value.size
+    budget[0] -= 8 + (len(value) if type(value) is str else 0)
+    require(depth <= MAX_DEPTH, f'settings that are nested more than {MAX_DEPTH} deep')
+    require(budget[0] >= 0, f'settings of more than {MAX_PLAIN} characters')
+    if isinstance(value, Array) and value.value is not None:
+        return value.value.tolist()
+    if type(value) is Instance:
+        made = (value.state or {}).get('_init_kwargs', {})
+        require(type(made) is dict, f'{value.class_name} was made with {said(made)}')
+        return {'class': value.class_name, **inner(made)}
+    if type(value) is dict:
+        return {inner(str(key)): inner(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return [inner(item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise Refused(f'{said(value)} among settings')
