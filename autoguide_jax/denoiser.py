@@ -63,6 +63,17 @@ class Denoiser(nn.Module):
         return {**params, **head, 'backbone': self.backbone.normalize_weights(params['backbone'])}
 
 
+def with_ready_weights(denoiser, variables, shape):
+    """Variables that also hold the weights that layers multiply with, normalised and rounded.
+
+    For a program that evaluates one network many times; shape: that of one sample. The output of
+    this evaluation is not used, so XLA leaves it out.
+    """
+    x, sigma = jnp.zeros((1, *shape)), jnp.ones(())
+    made = denoiser.apply(variables, x, sigma, jnp.zeros(1, jnp.int32), mutable=['ready'])[1]
+    return {**variables, **made}
+
+
 class LogDensity(nn.Module):
     """D(x; σ) = x + σ²∇G(x; σ) around a backbone that gives G [n], Eq. (5); float32.
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoguide_jax import latents, mesh, snapshots, stop
+from autoguide_jax.denoiser import with_ready_weights
 
 NOISE, LABEL, CHURN = 0, 1, 2
 KEEP_ON_DEVICE = 3
@@ -182,6 +183,7 @@ class Programs:
         encoding = latents_of(calls[0].network.config)
 
         def sample(variables, guidance, seeds, labels):
+            variables = [ready(d, v, c, shape) for d, v, c in zip(denoisers, variables, calls)]
             bound = [bind(d, v, labels, c) for d, v, c in zip(denoisers, variables, calls)]
             together = bind_together(denoisers[0], variables, labels, calls) if stacked else None
             denoise = guided(guidance, bound[0], bound[1:], together)
@@ -223,6 +225,11 @@ class Programs:
             seconds[stacked] = min(timed(program, given) for _ in range(4))
         self.stacked[key] = seconds
         return seconds[True] < seconds[False]
+
+
+def ready(denoiser, variables, call, shape):
+    """Variables with all that is the same in every evaluation; as they are where one harms them."""
+    return variables if call.degrade else with_ready_weights(denoiser, variables, shape)
 
 
 def bind(denoiser, variables, labels, call):

@@ -4,12 +4,14 @@ import itertools
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
+from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.claims import decisions
-from autoguide_jax.denoiser import Denoiser
+from autoguide_jax.denoiser import Denoiser, with_ready_weights
 from autoguide_jax.generation import Call, Programs, calls_per_image, sample_labels, seed_list
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.samplers import Euler, Heun
@@ -147,9 +149,10 @@ def test_calls_per_image_are_the_calls_that_happen(sampler):
     counts = [0, 0, 0]
 
     def counted(k):
-        def apply(variables, x, sigma, labels):
-            jax.debug.callback(lambda: counts.__setitem__(k, counts[k] + 1))
-            return Denoiser(tiny.OneConv(4, 2, 3)).apply(variables, x, sigma, labels)
+        def apply(*args, mutable=False):
+            if not mutable:  # making weights ready is no call: XLA leaves the network out
+                jax.debug.callback(lambda: counts.__setitem__(k, counts[k] + 1))
+            return Denoiser(tiny.OneConv(4, 2, 3)).apply(*args, mutable=mutable)
 
         return Call(network(k, denoiser=types.SimpleNamespace(apply=apply)))
 
@@ -197,3 +200,25 @@ def test_a_label_is_a_function_of_its_seed():
     assert sample_labels([5, 11], 10, '3').tolist() == [3, 3]
     for unlabelled in (sample_labels([5, 11], 0), sample_labels([5, 11], 10, 'none')):
         assert unlabelled.tolist() == [-1, -1] and unlabelled.dtype == np.int32
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_ready_weights_are_those_that_layers_make_and_samplers_make_them_once(dtype):
+    backbone = EDM2UNet(16, 3, 10, 32, (1, 2), 1, (8,), channels_per_head=32, dtype=dtype)
+    net, shape = Denoiser(backbone), (16, 16, 3)
+    x = jax.random.normal(jax.random.key(0), (2, *shape))
+    variables = net.init(jax.random.key(1), x, jnp.ones(2), LABELS[:2])
+    variables['params'] = jax.tree.map(lambda w: w if w.ndim else w + 0.5, variables['params'])
+    made = jax.jit(lambda v: with_ready_weights(net, v, shape))(variables)
+    assert set(made) == {'params', 'buffers', 'ready'} and set(variables) == {'params', 'buffers'}
+    weights = jax.tree.leaves(made['ready'])
+    assert len(weights) == str(jax.tree.structure(variables['params'])).count("'weight'")
+    inside = [w for w in weights if w.dtype == dtype]
+    assert len(inside) >= len(weights) - 3  # the embeddings and the uncertainty are in float32
+    expected = net.apply_with_logvar(variables, x, jnp.full(2, 0.7), LABELS[:2])
+    # Only the ready ones count: the raw ones may be anything.
+    broken = {**made, 'params': jax.tree.map(lambda w: w * np.nan, made['params'])}
+    found = net.apply_with_logvar(broken, x, jnp.full(2, 0.7), LABELS[:2])
+    for a, b in zip(expected, found):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    assert np.abs(expected[0]).max() > 0.1

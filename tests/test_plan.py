@@ -76,8 +76,8 @@ def test_recomputation_is_counted_and_lowers_what_is_kept():
     )
     forward = 8 * run.forward_flops
     assert 2.8 * forward < none < 3.2 * forward
-    # Of the products only q·k of the attention is done again.
-    assert none < products < none + 0.15 * forward
+    # The weights of the attention are always done again, and are no more than that.
+    assert none == products < 3 * forward + 0.15 * forward
     assert 0.8 * forward < block - none < forward
 
 

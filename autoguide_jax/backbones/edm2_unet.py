@@ -49,6 +49,16 @@ def attend(q, k, v):
     """
     if q.dtype == jnp.bfloat16 and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and on_cuda():
         return jax.nn.dot_product_attention(q, k, v, implementation='cudnn')
+    return attend_plainly(q, k, v)
+
+
+@jax.checkpoint
+def attend_plainly(q, k, v):
+    """The same in XLA's own operations.
+
+    The gradient computes the weights [n, heads, tokens, tokens] again instead of keeping them, as
+    FlashAttention does (arXiv 2205.14135): they take more memory than all else in the block.
+    """
     precision = mp.precision_of(q.dtype)
     logits = jnp.einsum('nqhd,nkhd->nhqk', q, k, precision=precision)
     weights = jax.nn.softmax(logits.astype(jnp.float32) / np.sqrt(q.shape[-1]), axis=-1)
@@ -110,7 +120,8 @@ class EDM2UNet(nn.Module):
       channels_per_head: channels of one attention head
       dropout: dropout rate inside the blocks, training only
       dtype: activations inside the network, float32 or bfloat16; parameters stay float32
-      remat: what the backward pass recomputes, for less memory: none; products (all but what
+      remat: what the backward pass recomputes, for less memory: none (only the weights of
+        attention, which all of them do); products (all but what
         convolutions and matrix products give: no more FLOPs that count); block (each whole block
         from its input: one more forward pass). true and false of older runs mean block and none
     Errors: ValueError for sizes that do not halve evenly, or attention with zero heads.

@@ -86,11 +86,12 @@ silu.defvjp(lambda x: (silu(x), x), _silu_bwd)
 
 @jax.custom_vjp
 def clip(x):
-    """x within ±256; the gradient passes where x was not clipped."""
+    """x within ±256; the gradient passes where the result is inside."""
     return jnp.clip(x, -256, 256)
 
 
-clip.defvjp(lambda x: (clip(x), x), lambda x, g: (jnp.where(jnp.abs(x) <= 256, g, 0),))
+# What is kept is the result, which the next layer keeps anyway; x may go.
+clip.defvjp(lambda x: (clip(x),) * 2, lambda y, g: (jnp.where(jnp.abs(y) < 256, g, 0),))
 
 
 def add(a, b, t=0.5):
@@ -228,6 +229,8 @@ class MPConv(nn.Module):
     """Convolution or, with kernel=(), linear layer with the effective weight of Eq. (2).
 
     parts > 1: the weight stores the outputs of that many parts in turn; they come out part by part.
+    The collection 'ready' (denoiser.with_ready_weights) holds effective weights that are made
+    already: a sampler makes them once, not in every evaluation.
     """
 
     features: int
@@ -238,11 +241,20 @@ class MPConv(nn.Module):
     def __call__(self, x, gain=1.0):
         shape = (*self.kernel, x.shape[-1], self.features)
         w = self.param('weight', nn.initializers.normal(1.0), shape, jnp.float32)
-        w = normalize_weight(w) * (gain / np.sqrt(np.prod(shape[:-1])).astype(np.float32))
-        w = jnp.swapaxes(w.reshape(*shape[:-1], -1, self.parts), -1, -2).reshape(shape)
-        w = w.astype(x.dtype)
+        if self.has_variable('ready', 'weight'):
+            w = self.get_variable('ready', 'weight')
+        else:
+            w = self.effective(w, gain).astype(x.dtype)
+        if self.is_mutable_collection('ready') and not self.is_initializing():
+            self.put_variable('ready', 'weight', w)
         product = conv if self.kernel else partial(jnp.matmul, precision=precision_of(x.dtype))
         return checkpoint_name(product(x, w), PRODUCT)
+
+    def effective(self, w, gain):
+        """Eq. (2), float32."""
+        shape = w.shape
+        w = normalize_weight(w) * (gain / np.sqrt(np.prod(shape[:-1])).astype(np.float32))
+        return jnp.swapaxes(w.reshape(*shape[:-1], -1, self.parts), -1, -2).reshape(shape)
 
 
 class MPFourier(nn.Module):

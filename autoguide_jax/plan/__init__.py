@@ -31,6 +31,8 @@ class Settings:
       sample_images: images of the sample set whose cost is told
       compare: further policies of network.remat whose training step is compiled, as block
       compile: ask the TPU compiler, where it is installed
+      effort: how much time the compiler takes, from -1.0 (minutes) to 0.0 (as where the program
+        runs: five to ten times as long)
       cache: folder that keeps what the compiler found
     """
 
@@ -43,6 +45,7 @@ class Settings:
     sample_images: int = 50000
     compare: tuple[str, ...] = ()
     compile: bool = True
+    effort: float = -1.0
     cache: str = '~/.cache/autoguide_jax/plan'
 
     def __post_init__(self):
@@ -52,6 +55,8 @@ class Settings:
                 f'price ({self.price}) must be ≥ 0, sample_batch ({self.sample_batch}) and '
                 f'sample_images ({self.sample_images}) ≥ 1'
             )
+        if not -1 <= self.effort <= 0:
+            raise ValueError(f'effort ({self.effort}) must be from -1 to 0')
         for name in ('main', 'guide'):
             if getattr(self, name) is not None:
                 check_batch(name, getattr(self, name), topology)
@@ -82,6 +87,7 @@ def main(settings, workdir=None):
     """
     # A TPU that is here is left alone: all of this is for one that is not.
     jax.config.update('jax_platforms', 'cpu')
+    jax.config.update('jax_exec_time_optimization_effort', settings.effort)
     topology = chips.read(settings.topology)
     names = [name for name in ('main', 'guide') if getattr(settings, name) is not None]
     for name in names:
@@ -90,7 +96,7 @@ def main(settings, workdir=None):
         runs = {name: programs.Run(getattr(settings, name)) for name in names}
         asked = settings.compile and compiler.version() is not None
         devices = compiler.devices(topology) if asked else None
-        report = Report(topology, compiler.version(), settings.compile)
+        report = Report(topology, compiler.version(), settings)
         for name, run in runs.items():
             report.add(f'train {name}', *plan_training(name, run, topology, devices, settings))
         report.add('sample', *plan_sampling(list(runs.values()), topology, devices, settings))

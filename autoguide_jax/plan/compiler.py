@@ -70,7 +70,8 @@ def devices(topology):
 def key(text, topology):
     """Name of the file that keeps what compiling this StableHLO for this slice found."""
     flags = [os.environ.get(name, '') for name in FLAGS]
-    parts = (text, topology.name, jax.__version__, version() or '', *flags)
+    effort = str(jax.config.jax_exec_time_optimization_effort)
+    parts = (text, topology.name, effort, jax.__version__, version() or '', *flags)
     return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:32]
 
 

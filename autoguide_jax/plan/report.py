@@ -7,24 +7,25 @@ from autoguide_jax.plan import compiler
 class Report(dict):
     """{'topology', 'chips', 'hosts', 'compiler', 'programs': {name: {rows, verdict, compiled}}}."""
 
-    def __init__(self, topology, version, asked):
+    def __init__(self, topology, version, settings):
         super().__init__(
             topology=topology.name,
             chips=topology.chips,
             hosts=topology.hosts,
-            compiler=version if asked else None,
+            compiler=version if settings.compile else None,
+            effort=settings.effort,
             programs={},
         )
-        self.note = self.note_of(version, asked)
+        self.note = self.note_of(version, settings)
 
     @staticmethod
-    def note_of(version, asked):
+    def note_of(version, settings):
         """What the reader has to know about the compiler's figures."""
-        if not asked:
+        if not settings.compile:
             return 'not compiled, as --config.compile=false asks'
         if version is None:
             return compiler.MISSING
-        return f'compiled by libtpu {version}'
+        return f'compiled by libtpu {version} with effort {settings.effort:g} of -1 … 0'
 
     def add(self, name, rows, verdict, found):
         """Add the figures of one program."""
