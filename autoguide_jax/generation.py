@@ -120,8 +120,7 @@ class Programs:
         calls: Call of the main network, then of each guide; guidance: one rule per guide.
         """
         drawn = self.draw(calls, guidance, seeds, labels)
-        encoding = latents_of(calls[0].network.config)
-        if encoding.needs_vae:
+        if (encoding := latents_of(calls[0].network.config)).needs_vae:
             if self.autoencoder is None:
                 raise ValueError(f'vae: {calls[0].network.run} draws latents, which it decodes')
             drawn = self.autoencoder.images(encoding, drawn, self.devices)

@@ -172,8 +172,8 @@ def open_data(settings):
     if settings.data is None:
         raise ValueError(
             'data (none): these settings name no data set, so there is nothing to train on. '
-            'Give a data set that fits the network as --config.data.name=… (latents of an image '
-            'set, as of ImageNet-512, are made by `encode`), or ask `plan`, which needs none'
+            'Give a data set that fits the network as --config.data.name=…, or ask `plan`, which '
+            'needs none. Latents of a VAE, as of ImageNet-512, are made by `encode`'
         )
     return config.build(settings.data)
 
