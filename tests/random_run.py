@@ -7,7 +7,7 @@
         --config.guidance.weight=1.7 --config.sample.seeds=0-1 --config.sample.batch_size=1 \
         --workdir=runs/random/images
 
-Arguments: folder, width by its published name, img64 or img512, seed. Samples show noise, of course.
+Arguments: folder, width by its published name, img64 or img512, seed. Samples show noise.
 """
 
 import sys
