@@ -22,19 +22,16 @@ from autoguide_jax.importers.edm2 import from_state_dict
 NIMG, STD = 2**20, 0.10
 
 
-def write(folder, state, head=64):
-    """Store a state dict as the only snapshot of a run, in float16 as the published ones are."""
-    denoiser, variables = from_state_dict(state, channels_per_head=head)
-    backbone = denoiser.backbone
+def write(folder, denoiser, variables):
+    """Store a network as the only snapshot of a run, in float16 as the published ones are."""
     names = ('resolution', 'channels', 'label_dim', 'model_channels', 'channel_mult')
     names += ('num_blocks', 'attn_resolutions', 'channels_per_head')
-    network = {name: getattr(backbone, name) for name in names}
+    network = {name: getattr(denoiser.backbone, name) for name in names}
     tree = {
         'network': {'name': 'edm2_unet', **network},
         'denoiser': {'name': 'edm', 'sigma_data': denoiser.sigma_data},
         'latents': {'name': 'pixels'},
     }
-    snapshots.build_denoiser(files.plain(tree))
     files.write_json(files.path(folder) / 'config.json', files.plain(tree))
     averages = jax.tree.map(lambda leaf: leaf[None], variables['params'])
     snapshots.save(folder, NIMG, [STD], averages, variables['buffers'], 'float16')
@@ -43,7 +40,7 @@ def write(folder, state, head=64):
 def main(folder, width, data, seed):
     """Write the run and say where."""
     shape = 64, edm2_parity.CHANNELS[data], 1000, reference.WIDTHS[width]
-    write(folder, reference.random_state(*shape, seed=int(seed)))
+    write(folder, *from_state_dict(reference.random_state(*shape, seed=int(seed))))
     print(f'wrote {folder}: {[s.file for s in snapshots.list_snapshots(folder)]}')
 
 
