@@ -4,6 +4,7 @@ import io
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 import random_run
@@ -14,6 +15,7 @@ from webpage import Page
 from autoguide_jax import config, files, generate, report, sample_sets, sweep
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.denoiser import Denoiser
+from autoguide_jax.guidance import Guidance, split_total
 from autoguide_jax.report.two_guides import page
 from autoguide_jax.report.two_guides.read import read
 from autoguide_jax.scorer import Scorer
@@ -190,3 +192,21 @@ def test_the_shown_settings_are_json(swept):
     meta = json.loads((workdir / 'sweep.json').read_text())
     assert meta['settings']['sweep']['alpha'] == [0.0, 0.5, 1.0]
     assert len(meta['rows']) == 14 and meta['reference']['count'] == 1797
+
+
+def test_guides_may_have_conditions_of_their_own():
+    """Eq. 6 with an embedding for main and guide, another one for the second guide."""
+    x, sigma, _ = tiny.batch()
+    nets = [tiny.denoiser(label_dim=6), tiny.denoiser(label_dim=6, model_channels=16)]
+    rng = np.random.default_rng(0)
+    text, negative = (rng.standard_normal((4, 6), np.float32) for _ in range(2))
+    text, negative = (c / np.linalg.norm(c, axis=1, keepdims=True) for c in (text, negative))
+    main, guide = ((net, tiny.variables(net, i)) for i, net in enumerate(nets))
+    bind = lambda net, condition: lambda x, s: net[0].apply(net[1], x, s, condition)
+    d_m, d_c, d_u = bind(main, text), bind(guide, text), bind(main, negative)
+    w_c, w_u = split_total(3.0, 0.25)
+    denoise = Guidance.combine([Guidance(w_c), Guidance(w_u)])(d_m, [d_c, d_u])
+    m, c, u = (np.asarray(jax.jit(d)(x, sigma)) for d in (d_m, d_c, d_u))
+    want = m + (w_c - 1) * (m - c) + (w_u - 1) * (m - u)
+    assert np.abs(m - u).max() > 0.01
+    np.testing.assert_allclose(jax.jit(denoise)(x, sigma), want, atol=1e-4)

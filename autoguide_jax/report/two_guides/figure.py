@@ -17,7 +17,7 @@ from autoguide_jax.report.strips import mosaic
 BETWEEN = ('#9b4f96', '#cf86c6')
 FRAME = '#e06c00'
 LEFT, RIGHT, TOP = 0.085, 0.99, 0.42  # figure margins: shares of the width, inches
-PANELS, HEADS = 3.3, 1.05  # inches: height of the upper panels; axis labels and title below them
+PANELS, HEADS = 3.3, 0.85  # inches: height of the upper panels; axis labels and title below them
 
 
 def draw(sweep, look):
@@ -61,13 +61,13 @@ def _curves(panel, sweep, look):
         panel.axhspan(base.mean - sd, base.mean + sd, color=look.muted, alpha=0.16, lw=0)
         bar(panel, 1.0, base, look.muted, 'o', size=6)
     for i, alpha in enumerate(sweep.alphas):
-        points = [(w, stats[w, alpha]) for w in sweep.weights if (w, alpha) in stats]
+        # Beside each other, so that no bar hides another.
+        shift = 0.008 * span * (i - (len(sweep.alphas) - 1) / 2)
+        points = [(w + shift, stats[w, alpha]) for w in sweep.weights if (w, alpha) in stats]
         line = [(1.0, base), *points] if base else points
-        panel.plot([w for w, _ in line], [s.mean for _, s in line], color=shades[alpha], zorder=3)
-        for w, stat in points:
-            # Beside each other, so that no bar hides another.
-            x = w + 0.012 * span * (i - (len(sweep.alphas) - 1) / 2)
-            bar(panel, x, stat, shades[alpha], style.MARKERS[i], size=5.5)
+        panel.plot([x for x, _ in line], [s.mean for _, s in line], color=shades[alpha], zorder=3)
+        for x, stat in points:
+            bar(panel, x, stat, shades[alpha], style.MARKERS[i % len(style.MARKERS)], size=5.5)
         ends.append((name_of(alpha), shades[alpha], points[-1][1].mean))
     low = min(s.mean - (s.sd or 0) for s in stats.values())
     high = max(s.mean + (s.sd or 0) for s in stats.values())
@@ -156,29 +156,32 @@ def _strip_height(sweep):
 def _strip(figure, sweep, look, share):
     """Examples in the lower share of the figure: a row for each α, in the order of the map."""
     weights, rows = _columns(sweep), sweep.alphas[::-1]
-    marked = sweep.marks()
     margins = {'left': LEFT, 'right': RIGHT, 'bottom': 0.1 / figure.get_figheight(), 'top': share}
     grid = figure.add_gridspec(len(rows), len(weights), wspace=0.1, hspace=0.1, **margins)
     for j, w in enumerate(weights):
+        if w == 1:  # one for all α
+            panel = _examples(figure.add_subplot(grid[:, j]), sweep, (1.0, None))
+            panel.set_title('w = 1, no guidance', fontsize=8.5, loc='center', pad=4)
+            continue
         for i, alpha in enumerate(rows):
-            key = (1.0, None) if w == 1 else (w, alpha)
-            if w == 1 and i:
-                continue  # one for all α
-            panel = figure.add_subplot(grid[:, j] if w == 1 else grid[i, j])
-            panel.set_axis_off()
-            head = 'w = 1, no guidance' if w == 1 else f'w = {w:g}'
-            if i == 0 and w != 1:
-                panel.set_title(head, fontsize=8.5, loc='center', pad=4)
-            if key in sweep.examples:
-                images = sweep.examples[key]
-                panel.imshow(mosaic(images, _index(images), pixels=64), interpolation='nearest')
-            if w == 1:
-                panel.set_title(head, fontsize=8.5, loc='center', pad=4)
-            if marked.get(key) == 'best':
-                _outline(panel)
-            if j == (weights[0] == 1):
-                options = {'transform': panel.transAxes, 'va': 'center', 'ha': 'right'}
-                panel.text(-0.04, 0.5, _side_name(alpha), color=look.muted, fontsize=8, **options)
+            panel = _examples(figure.add_subplot(grid[i, j]), sweep, (w, alpha))
+            if i == 0:
+                panel.set_title(f'w = {w:g}', fontsize=8.5, loc='center', pad=4)
+            if w == sweep.weights[0]:
+                box = panel.get_position()
+                middle = (box.y0 + box.y1) / 2
+                options = {'va': 'center', 'ha': 'right', 'color': look.muted, 'fontsize': 8}
+                figure.text(LEFT - 0.01, middle, _side_name(alpha), **options)
+
+
+def _examples(panel, sweep, key):
+    panel.set_axis_off()
+    if key in sweep.examples:
+        images = sweep.examples[key]
+        panel.imshow(mosaic(images, _index(images), pixels=64), interpolation='nearest')
+    if sweep.marks().get(key) == 'best':
+        _outline(panel)
+    return panel
 
 
 def _outline(panel):
