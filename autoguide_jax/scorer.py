@@ -101,8 +101,8 @@ class Scorer:
         num_classes = calls[0].network.config['network'].get('label_dim', 0)
         return seeds, sample_labels(seeds, num_classes, self.classes)
 
-    def keep(self, pair, first_seed, count, name):
-        """Store the images of `count` seeds beside the table, unless they are there."""
+    def keep(self, pair, first_seed, count, name, programs):
+        """Store the images of `count` seeds, drawn by programs, beside the table, if not there."""
         target = self.file.parent / name
         if target.exists():
             with files.open_npz(target) as old:
@@ -110,7 +110,7 @@ class Scorer:
                     return
         calls, rules = self.networks.calls(pairs.settled(pair))
         seeds, labels = self.told(calls, first_seed, count)
-        images = self.programs.all_images(calls, rules, seeds, labels)
+        images = programs.all_images(calls, rules, seeds, labels)
         files.save_npz(target, {'images': images, 'labels': labels, 'seeds': np.array(seeds)})
 
     def compile(self, calls, rules, seeds, labels):

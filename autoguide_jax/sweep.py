@@ -246,11 +246,13 @@ def keep_examples(scorer, pairs, settings):
     if not settings.examples or not processes.is_main():
         return
     block, count = settings.blocks()[0], settings.examples
+    # A program of their own: a few images do not fill the batches of the scores.
+    programs = Programs(scorer.programs.sampler, count, 'off')
     with Progress(len(pairs), 'settings', 'examples') as bar:
         for pair in pairs:
             stop.check('drawing examples', saved=f'finished rows in {scorer.file}')
             name = scorer.keys(pair, **block)[0]
-            scorer.keep(pair, block['first_seed'], count, f'examples/{name}.npz')
+            scorer.keep(pair, block['first_seed'], count, f'examples/{name}.npz', programs)
             bar.update(1)
 
 

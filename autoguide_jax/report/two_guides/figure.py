@@ -27,8 +27,8 @@ def draw(sweep, look):
     figure = Figure(figsize=(WIDE, height))
     FigureCanvasAgg(figure)
     bottom, top = 1 - (TOP + PANELS) / height, 1 - TOP / height
-    curves = figure.add_axes((LEFT - 0.025, bottom, 0.40, top - bottom))
-    heat = figure.add_axes((0.63, bottom, RIGHT - 0.63, top - bottom))
+    curves = figure.add_axes((LEFT - 0.025, bottom, 0.39, top - bottom))
+    heat = figure.add_axes((0.645, bottom, RIGHT - 0.645, top - bottom))
     _curves(curves, sweep, look)
     _heat(heat, sweep, look)
     if strip:
