@@ -17,7 +17,8 @@ Networks of your own: --config.main.run, --config.guide.run and --config.uncond.
 sweep the real images as --config.data.name=folder --config.data.path=…; uncond may be a labelled
 network that was trained with label dropout, main itself for instance.
 Cost: 78,000 images at up to 2.26 times the work of one unguided; about 12 minutes of one core.
-Expected: SEEN2
+Expected: FD (digit classifier) 0.47 ± 0.01 at w = 1.35, α = 0.25 or 0.5; 0.48 for CFG alone, 0.53
+for autoguidance alone, 0.66 ± 0.02 without guidance; 0.66 and more at w = 2, for every α.
 EMA lengths are the tracked 0.10 for all, not searched for: it is not a comparison of the ends.
 """
 

@@ -11,7 +11,6 @@ from matplotlib.patches import Rectangle
 from autoguide_jax.report import style
 from autoguide_jax.report.drawing import WIDE, bar, label_ends, score_axis
 from autoguide_jax.report.scores import ink_on
-from autoguide_jax.report.stats import decimals
 from autoguide_jax.report.strips import mosaic
 
 BETWEEN = ('#9b4f96', '#cf86c6')
@@ -89,7 +88,7 @@ def _heat(panel, sweep, look):
     low, high = np.nanmin(scaled), np.nanmax(scaled)
     cmap = LinearSegmentedColormap.from_list('score', [look.low, look.high])
     panel.pcolormesh(scaled, cmap=cmap, edgecolors=look.paper, linewidth=1.5)
-    places = decimals(list(stats.values()))
+    places = sweep.places
     for (i, j), value in np.ndenumerate(grid):
         key = weights[j], alphas[i]
         if key not in stats:

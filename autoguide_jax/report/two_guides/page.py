@@ -55,7 +55,7 @@ def caption(sweep):
 def answer(sweep):
     """What is seen, in words: the best setting, and how far behind it both ends and w = 1 are."""
     stats = sweep.stats()
-    places = decimals(list(stats.values()))
+    places = sweep.places
     best = sweep.best()
     texts = [f'Best is w = {best[0]:g} at α = {best[1]:g}: {plus_minus(stats[best], places)}.']
     for alpha, name in ENDS.items():
@@ -86,6 +86,7 @@ def table_rows(sweep):
     stats, marked = sweep.stats(), sweep.marks()
     names = [n for n in sweep.score['metrics'] if any(sweep.stat(k, n) for k in stats)]
     places = {n: decimals([sweep.stat(k, n) for k in stats]) for n in names}
+    places[names[0]] = sweep.places
     found = []
     for key in sorted(stats, key=lambda key: stats[key].mean):
         weight, alpha = key

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Stat, marks, number
+from autoguide_jax.report.stats import METRICS, Stat, decimals, marks, number
 
 HELP = 'report draws studies, and sweeps of guide.run and uncond.run over weight and alpha'
 NOT_AXES = ('weight', 'alpha')
@@ -68,6 +68,12 @@ class Sweep:
     def marks(self):
         """(w, α) → 'best', or 'tie' where the error bars touch those of the best."""
         return marks(METRICS['frechet'], self.stats())
+
+    @property
+    def places(self):
+        """Decimals of the distance: those that tell the best settings apart."""
+        stats = self.stats()
+        return decimals([stats[key] for key in self.marks()] or list(stats.values()))
 
     def best(self, alpha=None):
         """The (w, α) of the lowest mean distance, of one α if it is given, w = 1 apart."""
