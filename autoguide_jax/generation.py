@@ -19,6 +19,8 @@ from autoguide_jax import latents, mesh, snapshots, stop
 from autoguide_jax.placement import Placement
 
 NOISE, LABEL, CHURN = 0, 1, 2
+# A network this large fills a device alone, and stacking would copy its weights.
+MAX_STACKED_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Programs:
     """Compiled samplers by architecture; the count of compilations is what a sweep costs once.
 
     stack: 'on' evaluates networks of equal architecture in one vmapped call, 'off' one after the
-    other, 'auto' times both on this machine for each architecture and batch, and keeps the faster.
+    other, 'auto' times both on this machine for each architecture and batch, and keeps the faster
+    (networks above MAX_STACKED_BYTES are not stacked, and not timed).
     The two differ in rounding, so that what is resumed must not choose again: settle(name, choose)
     gives the choice made earlier under this name, or choose().
     start: (keys [n], shape) → noise [n, *shape] of unit variance, where another one than Gaussian
@@ -195,8 +198,9 @@ class Programs:
             return False
         if self.stack == 'on':
             return True
+        small = sum(a.nbytes for a in jax.tree.leaves(args[0][0])) <= MAX_STACKED_BYTES
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
-        return self.settle(f'stacked-{name}', lambda: self.faster(key, calls, args))
+        return self.settle(f'stacked-{name}', lambda: small and self.faster(key, calls, args))
 
     def faster(self, key, calls, args):
         """Whether stacked networks are faster here, measured."""

@@ -5,6 +5,8 @@ Nothing is written but the table: images go from the sampler to the metrics in m
 
 import time
 
+import numpy as np
+
 from autoguide_jax import config, files, pairs, stop
 from autoguide_jax.generation import calls_per_image, program_key, sample_labels
 
@@ -76,9 +78,7 @@ class Scorer:
     def measure(self, pair, first_seed, count):
         """Draw and score, without the table."""
         calls, rules = self.networks.calls(pair)
-        seeds = list(range(first_seed, first_seed + count))
-        num_classes = calls[0].network.config['network'].get('label_dim', 0)
-        labels = sample_labels(seeds, num_classes, self.classes)
+        seeds, labels = self.told(calls, first_seed, count)
         self.compile(calls, rules, seeds, labels)
         costs = [self.programs.cost(call) for call in calls]
         start = time.monotonic()
@@ -96,6 +96,24 @@ class Scorer:
             'seconds': time.monotonic() - start,
             'images': count,
         }
+
+    def told(self, calls, first_seed, count):
+        """(seeds [count], labels int32 [count]) of a set of seeds."""
+        seeds = list(range(first_seed, first_seed + count))
+        num_classes = calls[0].network.config['network'].get('label_dim', 0)
+        return seeds, sample_labels(seeds, num_classes, self.classes)
+
+    def keep(self, pair, first_seed, count, name, programs):
+        """Store the images of `count` seeds, drawn by programs, beside the table, if not there."""
+        target = self.file.parent / name
+        if target.exists():
+            with files.open_npz(target) as old:
+                if len(old['seeds']) >= count:
+                    return
+        calls, rules = self.networks.calls(pairs.settled(pair))
+        seeds, labels = self.told(calls, first_seed, count)
+        images = programs.all_images(calls, rules, seeds, labels)
+        files.save_npz(target, {'images': images, 'labels': labels, 'seeds': np.array(seeds)})
 
     def compile(self, calls, rules, seeds, labels):
         """Outside the clock; a no-op after the first setting of an architecture."""

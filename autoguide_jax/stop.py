@@ -10,12 +10,14 @@ requests stop together: a signal to one of them is one to all.
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 
 _WATCHED = (signal.SIGTERM, signal.SIGINT)
 _POLL_SECONDS = 0.05
 _LISTEN_SECONDS = 1.0
+_TELL_SECONDS = 20.0
 
 
 class _State:
@@ -155,13 +157,18 @@ def interruptible(fn, doing='compiling'):
     fn runs in a daemon thread that is abandoned when the process is asked to stop, so it must not
     write files. JAX contexts are per thread: enter `jax.default_device` and the like inside fn.
     What fn raises is raised here. Outside watch(), and in other threads, it simply calls fn.
+    What takes long says so on stderr, now and then.
     """
     if not _State.watching or threading.current_thread() is not threading.main_thread():
         return fn()
     check(doing)
-    outcome = _begin(fn, doing)
+    outcome, start = _begin(fn, doing), time.monotonic()
+    told = start
     while not outcome.done.wait(_POLL_SECONDS):
         check(doing)
+        if time.monotonic() - told >= _TELL_SECONDS:
+            told = time.monotonic()
+            print(f'{doing}: {told - start:.0f} s', file=sys.stderr, flush=True)
     return outcome.get()
 
 

@@ -1,14 +1,23 @@
 """Score every combination of EMA lengths, weights and intervals of one pair.
 
 The grid is over arguments of one compiled sampler: 50 settings compile once.
+
+    WORKDIR/sweep.json      what is swept, and the keys of its rows
+    WORKDIR/results.jsonl   a row per setting and set of seeds
+    WORKDIR/examples/       the first images of each setting, MEASUREMENT.npz as its first row says
 """
 
 import contextlib
 import dataclasses
 import itertools
+import shlex
+import sys
+import time
 from dataclasses import dataclass, field
 
-from autoguide_jax import config, files, health, processes, stop
+import numpy as np
+
+from autoguide_jax import config, files, health, processes, provenance, stop
 from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs
@@ -48,8 +57,11 @@ class ScoreSettings:
     """How each setting is scored.
 
     Settings:
-      images: samples per setting
+      images: samples per setting and set of seeds
+      repeats: sets of seeds, each scored on its own: mean ± standard deviation
       first_seed: seed of the first sample; the others follow
+      classes: labels of the samples: random, or balanced (seed mod number of classes)
+      examples: images of each setting that are kept, those of the first seeds
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off
       metrics: metrics to compute; the table is sorted by the first, a distance
@@ -58,7 +70,10 @@ class ScoreSettings:
     """
 
     images: int = 1000
+    repeats: int = 1
     first_seed: int = 0
+    classes: str = 'random'
+    examples: int = 0
     batch_size: int = 250
     stack: str = 'auto'
     metrics: tuple[str, ...] = ('frechet', 'precision', 'recall', 'density', 'coverage')
@@ -70,7 +85,19 @@ class ScoreSettings:
                 f'images ({self.images}) must be at least 2, batch_size ({self.batch_size}) at '
                 'least 1'
             )
+        if self.repeats < 1 or not 0 <= self.examples <= self.images:
+            raise ValueError(
+                f'repeats ({self.repeats}) must be at least 1, examples ({self.examples}) in '
+                f'0…{self.images}, the images per setting'
+            )
+        if self.classes not in ('random', 'balanced'):
+            raise ValueError(f"classes ({self.classes!r}) must be 'random' or 'balanced'")
         minimised(self.metrics)
+
+    def blocks(self):
+        """The arguments of Scorer.score that tell the sets of seeds apart."""
+        first = [self.first_seed + i * self.images for i in range(self.repeats)]
+        return [{'first_seed': f, 'count': self.images, 'phase': 'sweep'} for f in first]
 
 
 @dataclass(frozen=True)
@@ -149,18 +176,36 @@ def main(settings, workdir):
         if settings.score.shared or processes.count() > 1 or files.is_remote(workdir):
             claims = stack.enter_context(Claims(workdir / 'claims'))
         scorer = open_scorer(settings, workdir, networks, claims)
+        asked = [(pair, block) for pair in pairs for block in settings.score.blocks()]
+        record(scorer, settings, workdir, asked)
         first = minimised(settings.score.metrics)
-        with Progress(len(pairs), 'settings', f'sweep {workdir.name}') as bar:
+        with Progress(len(asked), 'settings', f'sweep {workdir.name}') as bar:
             rows = []
-            for row in score_all(scorer, pairs, settings.score, claims):
+            for row in score_all(scorer, asked, claims):
                 rows.append(row)
                 bar.update(1)
                 bar.note(best=min(r['metrics'][first] for r in rows))
+        keep_examples(scorer, pairs, settings.score)
         scorer.merge()
         processes.gather()
     compiled = scorer.programs.count
     print(f'{len(pairs)} settings, {scorer.drawn} images drawn, {compiled} compilation(s)')
-    return sorted((table_row(row) for row in rows), key=lambda row: row[first])
+    return sorted(table(rows), key=lambda row: row[first])
+
+
+def record(scorer, settings, workdir, asked):
+    """sweep.json: what a reader of the rows must know of the whole."""
+    if not processes.is_main():
+        return
+    facts = {
+        'commands': [f'python -m autoguide_jax {shlex.join(sys.argv[1:])}'],
+        'created': time.strftime('%Y-%m-%d %H:%M:%S'),
+        'settings': config.resolved(settings),
+        'provenance': provenance.describe(),
+        'rows': list(dict.fromkeys(scorer.keys(pair, **block)[1] for pair, block in asked)),
+        **scorer.evaluator.describe(),
+    }
+    files.write_json(workdir / 'sweep.json', files.plain(facts))
 
 
 def open_scorer(settings, workdir, networks, claims):
@@ -175,26 +220,25 @@ def open_scorer(settings, workdir, networks, claims):
     programs = Programs(sampler, s.batch_size, s.stack, settle=settle, autoencoder=vae)
     worker = claims and claims.worker
     file = workdir / 'results.jsonl'
-    return Scorer(networks, programs, evaluator, file, settings.sampler, worker=worker)
+    return Scorer(networks, programs, evaluator, file, settings.sampler, s.classes, worker)
 
 
-def score_all(scorer, pairs, settings, claims=None):
-    """Yield the row of every pair, scored here or, with claims, by another worker."""
-    asked = {'first_seed': settings.first_seed, 'count': settings.images, 'phase': 'sweep'}
+def score_all(scorer, asked, claims=None):
+    """Yield the row of every (pair, block) asked; with claims, another worker may score it."""
     if claims is None:
-        yield from (scorer.score(pair, **asked) for pair in pairs)
+        yield from (scorer.score(pair, **block) for pair, block in asked)
         return
-    todo = [(pair, scorer.keys(pair, **asked)[1]) for pair in pairs]
+    todo = [(pair, block, scorer.keys(pair, **block)[1]) for pair, block in asked]
     while todo:
         left = []
-        for pair, key in todo:
+        for pair, block, key in todo:
             with claims.taking(key) if key not in scorer.rows else contextlib.nullcontext() as mine:
                 if mine:
                     scorer.refresh()  # another worker may have finished it since
                 if mine or key in scorer.rows:
-                    yield scorer.score(pair, **asked)
+                    yield scorer.score(pair, **block)
                 else:
-                    left.append((pair, key))
+                    left.append((pair, block, key))
         if len(left) == len(todo):
             pause('waiting for settings that other workers score')
         todo = left
@@ -202,18 +246,46 @@ def score_all(scorer, pairs, settings, claims=None):
             scorer.refresh()
 
 
-def table_row(row):
-    """One row of the printed table."""
-    setting = row['setting']
-    stds = {
-        f'{role}_std': setting[role]['std'] for role in ('main', 'guide', 'uncond') if setting[role]
-    }
+def keep_examples(scorer, pairs, settings):
+    """Keep the first images of every setting in examples/, those that are not there yet."""
+    if not settings.examples or not processes.is_main():
+        return
+    block, count = settings.blocks()[0], settings.examples
+    # A program of their own: a few images do not fill the batches of the scores.
+    programs = Programs(scorer.programs.sampler, count, 'off')
+    with Progress(len(pairs), 'settings', 'examples') as bar:
+        for pair in pairs:
+            stop.check('drawing examples', saved=f'finished rows in {scorer.file}')
+            name = scorer.keys(pair, **block)[0]
+            scorer.keep(pair, block['first_seed'], count, f'examples/{name}.npz', programs)
+            bar.update(1)
+
+
+def table(rows):
+    """The rows of the printed table, one per setting: means over its sets of seeds."""
+    found = {}
+    for row in {row['key']: row for row in rows}.values():
+        found.setdefault(files.content_hash(row['setting']), []).append(row)
+    return [table_row(group) for group in found.values()]
+
+
+def table_row(rows):
+    """One row of the printed table, of the rows of one setting."""
+    setting = rows[0]['setting']
+    roles = [role for role in ('main', 'guide', 'uncond') if setting[role]]
     lo, hi = setting['interval']
+    metrics = {}
+    for name in rows[0]['metrics']:
+        values = [v for row in rows if (v := row['metrics'][name]) is not None]
+        metrics[name] = float(np.mean(values)) if values else None
+        if len(values) > 1 and name != 'count':
+            metrics[f'{name}_sd'] = float(np.std(values, ddof=1))
     return {
-        **stds,
+        **{f'{role}_std': setting[role]['std'] for role in roles},
         'weight': setting['weight'],
+        **({'alpha': setting['alpha']} if len(roles) == 3 else {}),
         'interval': f'({lo:g}, {float(hi):g}]',
-        **row['metrics'],
-        'guide_calls': row['nfe']['guide'],
-        'seconds': row['seconds'],
+        **metrics,
+        'guide_calls': rows[0]['nfe']['guide'],
+        'seconds': sum(row['seconds'] for row in rows),
     }

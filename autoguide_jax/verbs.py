@@ -78,7 +78,7 @@ VERBS = {
     ),
     'report': _verb(
         'report',
-        'write the page with tables and figures of a study',
+        'write the page with tables and figures of a study, or of a sweep of two guides',
         '--workdir=runs/digits',
         settings=None,
     ),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from autoguide_jax import generation
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.claims import decisions
 from autoguide_jax.denoiser import Denoiser, with_ready_weights
@@ -131,6 +132,12 @@ def test_the_choice_is_kept_for_what_is_resumed(tmp_path, monkeypatch):
         )[1]
         programs.images(calls, rules, SEEDS[:8], LABELS[:8])
     assert chosen == [True, True]
+
+
+def test_large_networks_are_neither_stacked_nor_timed(monkeypatch):
+    monkeypatch.setattr(generation, 'MAX_STACKED_BYTES', 100)
+    monkeypatch.setattr(Programs, 'faster', lambda *_: pytest.fail('was timed'))
+    draw(8, SEEDS[:8], LABELS, stack='auto')
 
 
 def test_only_a_guide_that_is_alike_is_stacked():

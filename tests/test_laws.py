@@ -178,6 +178,8 @@ CONFIGS = [
     ('train', 'toy.py:main'),
     ('sample', 'pair.py'),
     ('sweep', 'sweep.py'),
+    ('sweep', 'two_guides.py'),
+    ('sample', 'two_guides.py:sample'),
     ('bench', 'bench.py:net_a'),
     ('bench', 'bench.py:digits'),
     ('bench', 'bench.py:img64-s'),

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 
 import pytest
 
@@ -101,6 +102,15 @@ def test_interruptible_returns_the_result_and_raises_the_error_of_its_function()
 
 def test_interruptible_outside_watch_is_a_plain_call():
     assert stop.interruptible(threading.current_thread) is threading.main_thread()
+
+
+def test_what_takes_long_says_so(monkeypatch):
+    heard = threading.Event()
+    write = lambda text: heard.set() if 'compiling: 0 s' in text else None
+    monkeypatch.setattr(stop, '_TELL_SECONDS', 0.0)
+    monkeypatch.setattr(stop.sys, 'stderr', types.SimpleNamespace(write=write, flush=lambda: None))
+    with stop.watch():
+        assert stop.interruptible(lambda: heard.wait(20))
 
 
 def test_watch_restores_handlers_and_forgets_the_request():

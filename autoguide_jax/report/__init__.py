@@ -1,4 +1,4 @@
-"""The page of a study: tables, figures and samples in one HTML file, from the files alone.
+"""The page of a study or of a sweep: tables, figures, samples in one HTML file, from files alone.
 
     python -m autoguide_jax report --workdir=runs/digits
 
@@ -20,6 +20,7 @@ from autoguide_jax.report import (
     style,
     tables,
     toy,
+    two_guides,
 )
 
 # name → (how to draw it, what it shows, how to read it)
@@ -77,8 +78,10 @@ SHEETS = {'hero': strips.hero, 'samples': strips.samples}
 def main(workdir):
     """Write report.html and figures/ into a study directory; return the table's rows.
 
-    Errors: ValueError if workdir is not a study.
+    The workdir of a sweep of two guides will do too. Errors: ValueError if workdir is neither.
     """
+    if (files.path(workdir) / 'sweep.json').exists():
+        return two_guides.main(workdir)
     record = files.path(workdir) / 'study.json'
     if record.exists() and (files.read_json(record) or {}).get('kind') == 'toy':
         return toy.main(workdir)

@@ -150,7 +150,7 @@ def _heat_panel(panel, study, arm, look, cmap):
         share = (scaled[i, j] - np.log(max(low, 1e-9))) / max(np.log(high / max(low, 1e-9)), 1e-9)
         text = '–' if np.isnan(value) else f'{value:.{study.places()}f}'
         bold = 'bold' if value == low else 'normal'
-        ink = look.muted if np.isnan(value) else _ink_on(cmap(share))
+        ink = look.muted if np.isnan(value) else ink_on(cmap(share))
         panel.text(j + 0.5, i + 0.5, text, ha='center', va='center', color=ink, weight=bold)
     panel.set_xticks(np.arange(len(xs)) + 0.5, [f'{x:g}' for x in xs])
     panel.set_yticks(np.arange(len(ys)) + 0.5, [f'{y:g}' for y in ys])
@@ -168,7 +168,8 @@ def _heat_panel(panel, study, arm, look, cmap):
     panel.set_title(f'{study.title(arm)}, w = {weight_of({"setting": setting}):g}')
 
 
-def _ink_on(colour):
+def ink_on(colour):
+    """Return dark or light ink, whichever can be read on a colour."""
     red, green, blue = to_rgb(colour)
     return '#10151c' if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else '#ffffff'
 

@@ -1,0 +1,130 @@
+"""The page of a sweep of two guides: one HTML file with everything in it."""
+
+from types import SimpleNamespace
+
+from autoguide_jax.report import style
+from autoguide_jax.report.sheet import Drawn, document, esc, figure, making, notice
+from autoguide_jax.report.stats import METRICS, decimals
+from autoguide_jax.report.words import plus_minus, times
+
+TITLE = 'CFG and autoguidance at once'
+QUESTION = (
+    'D = D_m + (w_u − 1)(D_m − D_u) + (w_c − 1)(D_m − D_c), with w_u = (1 − α)(w − 1) + 1 and '
+    'w_c = α(w − 1) + 1: α = 0 is classifier-free guidance by the unconditional network D_u, α = 1 '
+    'autoguidance by the worse conditional network D_c (arXiv 2406.02507, Eq. 6).'
+)
+DISTANCE = 4  # column of the table
+ENDS = {0.0: 'CFG alone', 1.0: 'Autoguidance alone'}
+ALT = 'Distance over total weight w and share α of autoguidance, with examples at each setting'
+
+
+def build(sweep, drawn):
+    """The page as text. drawn: the figure as drawing.render gives it."""
+    score, data = sweep.score, sweep.meta.get('data') or {}
+    kicker = ' · '.join(str(p) for p in (data.get('name'), sweep.meta.get('created')) if p)
+    opening = (
+        f'<header><p class="kicker">{esc(kicker)}</p><h1>{TITLE}</h1>'
+        f'<p class="note">{esc(QUESTION)}</p><p class="lede">{esc(answer(sweep))}</p><!--nav-->'
+        f'</header>{notice(_missing(sweep))}{figure(Drawn(drawn, ALT, caption(sweep)))}'
+    )
+    scores = (
+        f'<p>Mean ± standard deviation over {score["repeats"]} set(s) of seeds, '
+        f'{score["images"]} images each, the same seeds for every setting.</p>{_table(sweep)}'
+    )
+    parts = [
+        ('', opening),
+        ('Scores', scores),
+        ('How it was made', making(sweep.meta, {'sweep.json': sweep.meta})),
+    ]
+    plain = SimpleNamespace(arms={}, role=lambda name: None)
+    return document(TITLE, style.css(plain), parts)
+
+
+def caption(sweep):
+    """How to read the figure."""
+    real = (sweep.meta.get('reference') or {}).get('count', '?')
+    kept = ' Below, the first seeds of each setting, the same everywhere, not selected.'
+    return (
+        f'{sweep.title} over {sweep.score["images"]} samples against {real} real images; it is '
+        'not an FID and depends on these counts. Dashed line and band: no guidance, w = 1. All '
+        'settings share seeds and EMA lengths, which were not searched for; the best of so many '
+        f'settings is a little too good, by luck.{kept if sweep.examples else ""}'
+    )
+
+
+def answer(sweep):
+    """What is seen, in words: the best setting, and how far behind it both ends and w = 1 are."""
+    stats = sweep.stats()
+    places = sweep.places
+    best = sweep.best()
+    texts = [f'Best is w = {best[0]:g} at α = {best[1]:g}: {plus_minus(stats[best], places)}.']
+    for alpha, name in ENDS.items():
+        if alpha in sweep.alphas and alpha != best[1]:
+            key = sweep.best(alpha)
+            said = f'{name} reaches {plus_minus(stats[key], places)} at w = {key[0]:g}'
+            texts.append(f'{said}{_behind(sweep, key, best)}.')
+    if (base := (1.0, None)) in stats:
+        said = plus_minus(stats[base], places)
+        texts.append(f'Without guidance: {said}{_behind(sweep, base, best)}.')
+    return ' '.join(texts)
+
+
+def _behind(sweep, key, best):
+    """How much more than the best a setting has, on the seeds that both share."""
+    excess = sweep.excess(key, best)
+    return f', {plus_minus(excess, decimals([excess]))} more than the best on the same seeds'
+
+
+def _missing(sweep):
+    have = sum(map(len, sweep.rows.values()))
+    asked = len(sweep.meta['rows'])
+    return [] if have == asked else [f'{asked - have} of {asked} scores']
+
+
+def table_rows(sweep):
+    """A dict per setting: w, α, both weights, every metric as mean ± sd, cost; best first."""
+    stats, marked = sweep.stats(), sweep.marks()
+    names = [n for n in sweep.score['metrics'] if any(sweep.stat(k, n) for k in stats)]
+    places = {n: decimals([sweep.stat(k, n) for k in stats]) for n in names}
+    places[names[0]] = sweep.places
+    found = []
+    for key in sorted(stats, key=lambda key: stats[key].mean):
+        weight, alpha = key
+        share = 0.0 if alpha is None else alpha
+        cell = lambda name: (s := sweep.stat(key, name)) and plus_minus(s, places[name])  # noqa: B023
+        relative = (sweep.rows[key][0].get('cost') or {}).get('relative')
+        found.append(
+            {
+                'w': f'{weight:g}',
+                'α': '–' if alpha is None else f'{alpha:g}',
+                'w_u': f'{(1 - share) * (weight - 1) + 1:g}',
+                'w_c': f'{share * (weight - 1) + 1:g}',
+                **{_head(sweep, name): cell(name) or '–' for name in names},
+                'computation': times(relative) if relative else '–',
+                'mark': marked.get(key, ''),
+            }
+        )
+    return found
+
+
+def _head(sweep, name):
+    known = next((m for m in METRICS.values() if name in m.names), None)
+    title = sweep.title if name == sweep.score['metrics'][0] else known and known.title
+    return f'{title or name} {known.arrow()}' if known else name
+
+
+def _table(sweep):
+    rows = table_rows(sweep)
+    heads = [name for name in rows[0] if name != 'mark']
+    head = ''.join(f'<th>{esc(name)}</th>' for name in heads)
+    lines = []
+    for row in rows:
+        kinds = [f' class="{row["mark"]}"' if i == DISTANCE else '' for i in range(len(heads))]
+        cells = ''.join(f'<td{kind}>{esc(row[n])}</td>' for kind, n in zip(kinds, heads))
+        lines.append(f'<tr>{cells}</tr>')
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
+        '</table></div><p class="note key"><b>best</b> lowest mean <i>tie</i> not beyond the error '
+        'bars of the best. Computation: floating-point operations per image, relative to the main '
+        'network alone.</p>'
+    )

@@ -1,0 +1,125 @@
+"""A sweep of two guides as its page sees it: scores and examples by (w, α)."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from autoguide_jax import files
+from autoguide_jax.report.stats import METRICS, Stat, decimals, marks, number
+
+HELP = 'report draws studies, and sweeps of guide.run and uncond.run over weight and alpha'
+NOT_AXES = ('weight', 'alpha')
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What the workdir of a sweep over (w, α) holds.
+
+    rows: (w, α) → its scored rows, one per set of seeds; w = 1 is (1, None): no guide acts.
+    examples: (w, α) → images uint8 [k, h, w, c], of the same seeds everywhere.
+    """
+
+    workdir: Any
+    meta: dict
+    rows: dict[tuple, list[dict]]
+    examples: dict[tuple, np.ndarray]
+
+    @property
+    def weights(self):
+        """Weights other than 1, ascending."""
+        return sorted({w for w, _ in self.rows if w != 1})
+
+    @property
+    def alphas(self):
+        """Shares of the guide, ascending."""
+        return sorted({alpha for w, alpha in self.rows if w != 1})
+
+    @property
+    def score(self):
+        """The settings under score."""
+        return self.meta['settings']['score']
+
+    @property
+    def title(self):
+        """What the distance is called."""
+        return self.meta.get('metric_title') or METRICS['frechet'].title
+
+    def stat(self, key, metric=None):
+        """The Stat of a metric (the distance that the sweep is sorted by) at (w, α), or None."""
+        name = metric or self.score['metrics'][0]
+        values = [number(row['metrics'].get(name)) for row in self.rows.get(key, [])]
+        values = tuple(v for v in values if v is not None)
+        return Stat(values) if values else None
+
+    def excess(self, key, other):
+        """The Stat of the distance at one (w, α) minus that at another on the same seeds."""
+        name = self.score['metrics'][0]
+        by_seeds = lambda k: {tuple(r['seeds']): number(r['metrics'][name]) for r in self.rows[k]}
+        mine, theirs = by_seeds(key), by_seeds(other)
+        both = [s for s in mine if None not in (mine[s], theirs.get(s))]
+        return Stat(tuple(mine[s] - theirs[s] for s in both)) if both else None
+
+    def stats(self):
+        """(w, α) → Stat of the distance, of all settings."""
+        found = {key: self.stat(key) for key in sorted(self.rows, key=order)}
+        return {key: stat for key, stat in found.items() if stat}
+
+    def marks(self):
+        """(w, α) → 'best', or 'tie' where the error bars touch those of the best."""
+        return marks(METRICS['frechet'], self.stats())
+
+    @property
+    def places(self):
+        """Decimals of the distance: those that tell the best settings apart."""
+        stats = self.stats()
+        return decimals([stats[key] for key in self.marks()] or list(stats.values()))
+
+    def best(self, alpha=None):
+        """The (w, α) of the lowest mean distance, of one α if it is given, w = 1 apart."""
+        stats = self.stats()
+        keys = [k for k in stats if k[0] != 1 and alpha in (None, k[1])]
+        return min(keys, key=lambda key: stats[key].mean)
+
+
+def order(key):
+    """Sort key of (w, α): no guidance first."""
+    weight, alpha = key
+    return (-1.0 if alpha is None else alpha), weight
+
+
+def key_of(row):
+    """(w, α) of a row; α is None where w = 1, which makes it void."""
+    weight, alpha = float(row['setting']['weight']), float(row['setting']['alpha'])
+    return (1.0, None) if weight == 1 else (weight, alpha)
+
+
+def read(workdir):
+    """The Sweep in a folder. Errors: ValueError naming what makes it none of two guides."""
+    workdir = files.path(workdir)
+    meta = files.read_json(workdir / 'sweep.json')
+    settings = meta['settings']
+    for role in ('guide', 'uncond'):
+        if not settings[role]['run']:
+            raise ValueError(f'--workdir ({workdir}) is a sweep without {role}.run: {HELP}')
+    others = [k for k, v in settings['sweep'].items() if len(v) > 1 and k not in NOT_AXES]
+    if others:
+        raise ValueError(f'--workdir ({workdir}) is a sweep over {", ".join(others)} too: {HELP}')
+    asked, rows = set(meta['rows']), {}
+    for row in {r['key']: r for r in files.read_jsonl(workdir / 'results.jsonl')}.values():
+        if row['key'] in asked:
+            rows.setdefault(key_of(row), []).append(row)
+    if not any(w != 1 for w, _ in rows):
+        raise ValueError(f'--workdir ({workdir}): no setting with w ≠ 1 has been scored yet')
+    return Sweep(workdir, meta, rows, _examples(workdir, rows, settings['score']))
+
+
+def _examples(workdir, rows, score):
+    found = {}
+    for key, group in rows.items():
+        for row in (r for r in group if r['seeds'][0] == score['first_seed']):
+            file = workdir / 'examples' / f'{row["measurement"]}.npz'
+            if score['examples'] and file.exists():
+                with files.open_npz(file) as arrays:
+                    found[key] = arrays['images'][: score['examples']]
+    return found

@@ -1,0 +1,212 @@
+"""Two guides at once: the preset, its sweep over (w, α), and the page with the figure."""
+
+import io
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+import random_run
+import tiny
+from PIL import Image
+from webpage import Page
+
+from autoguide_jax import config, files, generate, report, sample_sets, sweep
+from autoguide_jax.backbones import EDM2UNet
+from autoguide_jax.denoiser import Denoiser
+from autoguide_jax.guidance import Guidance, split_total
+from autoguide_jax.report.two_guides import page
+from autoguide_jax.report.two_guides.read import read
+from autoguide_jax.scorer import Scorer
+
+ROLES = ('main', 'guide', 'uncond')
+GRID = {'sweep.weight': '1,1.5,2', 'sweep.alpha': '0,0.5,1', 'sampler.num_steps': '3'}
+SCORE = {'images': '30', 'repeats': '2', 'batch_size': '30', 'metrics': 'frechet'}
+GRID |= {f'score.{name}': value for name, value in SCORE.items()}
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Settings that name three digit networks with random weights."""
+    folder = tmp_path_factory.mktemp('runs')
+    for seed, role in enumerate(ROLES):
+        classes = 0 if role == 'uncond' else 10
+        network = Denoiser(EDM2UNet(8, 1, classes, 8, (1,), 1, (), 8))
+        random_run.write(folder / role, network, tiny.variables(network, seed))
+    return {f'{role}.run': str(folder / role) for role in ROLES}
+
+
+def settings(cls, name, **overrides):
+    pairs = list(overrides.items())
+    return config.parse(cls, config.load(f'configs/two_guides.py{name}', pairs, cls))
+
+
+@pytest.fixture(scope='module')
+def swept(runs, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('sweep')
+    chosen = settings(sweep.Settings, '', **runs, **GRID)
+    return workdir, chosen, sweep.main(chosen, workdir)
+
+
+def test_the_preset_scores_every_weight_and_share_on_sets_of_seeds(swept):
+    workdir, chosen, table = swept
+    rows = files.read_jsonl(workdir / 'results.jsonl')
+    found = {(r['setting']['weight'], r['setting']['alpha'], *r['seeds']) for r in rows}
+    grid = [(1.0, 0.0)] + [(w, a) for w in (1.5, 2.0) for a in (0.0, 0.5, 1.0)]
+    blocks = [(2_000_000, 30), (2_000_030, 30)]
+    assert found == {(*key, *block) for key in grid for block in blocks}
+    assert len(rows) == 14, 'w = 1 is scored once, not for every α'
+    calls = {(r['setting']['weight'], r['setting']['alpha']): r['nfe']['guide'] for r in rows}
+    assert [calls[key] for key in ((1.0, 0.0), (2.0, 0.0), (2.0, 0.5), (2.0, 1.0))] == [0, 5, 10, 5]
+    best, values = table[0], [row['frechet'] for row in table]
+    mine = [
+        row['metrics']['frechet']
+        for row in rows
+        if [row['setting'][k] for k in ('weight', 'alpha')] == [best['weight'], best['alpha']]
+    ]
+    assert values == sorted(values) and len(table) == 7
+    assert best['frechet'] == pytest.approx(np.mean(mine))
+    assert best['frechet_sd'] == pytest.approx(np.std(mine, ddof=1))
+
+
+def test_a_sweep_that_is_finished_draws_nothing(swept, monkeypatch):
+    workdir, chosen, table = swept
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('a finished row was drawn'))
+    monkeypatch.setattr(Scorer, 'told', lambda *_: pytest.fail('examples were drawn again'))
+    assert sweep.main(chosen, workdir) == table
+
+
+def test_examples_are_the_images_that_sampling_draws(swept, runs, tmp_path):
+    workdir, *_ = swept
+    given = {'guidance.weight': '2', 'guidance.alpha': '0.5', 'sampler.num_steps': '3'}
+    given |= {'sample.seeds': '2000000-2000009', 'sample.batch_size': '30'}
+    generate.main(settings(generate.Settings, ':sample', **runs, **given), tmp_path)
+    drawn = next(iter(sample_sets.open_set(tmp_path).batches(10)))[0]
+    kept = read(workdir).examples
+    assert set(kept) == {(1.0, None), *((w, a) for w in (1.5, 2.0) for a in (0.0, 0.5, 1.0))}
+    assert np.abs(kept[2.0, 0.5].astype(int) - drawn).max() <= 1
+    assert np.abs(kept[2.0, 0.0].astype(int) - drawn).max() > 1
+
+
+def test_the_page_shows_the_best_setting_and_the_figure(swept):
+    workdir, _, table = swept
+    rows = report.main(workdir)
+    parsed = Page((workdir / 'report.html').read_text())
+    text = ' '.join(parsed.words)
+    assert len(rows) == 7 and rows[0]['mark'] == 'best'
+    best = read(workdir).best()
+    assert f'Best is w = {best[0]:g} at α = {best[1]:g}' in text
+    assert '30 samples' in text and '1797 real images' in text and 'not an FID' in text
+    picture = Image.open(io.BytesIO((workdir / 'figures' / 'two_guides.png').read_bytes()))
+    assert picture.width == 2080 and picture.height > 1200
+    drawn = np.asarray(picture.convert('L'), float)
+    assert drawn[int(0.7 * len(drawn)) :].std() > 20, 'examples are drawn'
+    # Everything is in the page: it asks nothing of the network.
+    assert not re.findall(
+        r'(?:src|href|srcset)="(?!data:|#)', (workdir / 'report.html').read_text()
+    )
+
+
+def made_up(folder, distance, repeats=3, **changes):
+    """A sweep whose distance at (w, α) on the i-th set of seeds is distance(w, α, i)."""
+    rows, network = [], {'run': 'x', 'std': 0.1, 'nimg': 1, 'degrade': None}
+    grid = [(1.0, 0.0)] + [(w, a) for w in (1.5, 2.0) for a in (0.0, 0.5, 1.0)]
+    for w, alpha in grid:
+        for i in range(repeats):
+            setting = {**dict.fromkeys(ROLES, network), 'weight': w, 'alpha': alpha}
+            seeds = [100 * i, 100]
+            metrics = {'frechet': distance(w, alpha, i), 'count': 100}
+            key = f'{w}-{alpha}-{i}'
+            row = {'setting': {**setting, 'interval': [0, 'inf']}, 'metrics': metrics, 'key': key}
+            rows.append({**row, 'seeds': seeds, 'measurement': key, 'phase': 'sweep'})
+    axes = {'weight': [1.0, 1.5, 2.0], 'alpha': [0.0, 0.5, 1.0], 'main_std': []}
+    score = {'images': 100, 'repeats': repeats, 'first_seed': 0, 'examples': 0}
+    score['metrics'] = ['frechet']
+    tree = {**dict.fromkeys(ROLES, network), 'sweep': axes, 'score': score} | changes
+    meta = {'settings': tree, 'rows': [row['key'] for row in rows], 'metric_title': 'FD'}
+    files.write_json(folder / 'sweep.json', meta)
+    files.write_jsonl(folder / 'results.jsonl', rows)
+    return folder
+
+
+def test_the_answer_follows_the_numbers(tmp_path):
+    """Lowest at (1.5, 0.5); seeds move all settings alike, and CFG a little more than that."""
+    noise = (-0.5, 0.0, 0.5)
+    far = lambda w, a: 4.0 if w == 1 else 1 + abs(w - 1.5) + abs(a - 0.5)
+    made_up(tmp_path, lambda w, a, i: far(w, a) + noise[i] + 0.1 * i * (w > 1 and a == 0))
+    sweep = read(tmp_path)
+    assert sweep.best() == (1.5, 0.5) and sweep.best(0.0) == (1.5, 0.0)
+    assert sweep.marks()[1.5, 0.5] == 'best' and (1.0, None) not in sweep.marks()
+    assert sweep.marks()[1.5, 1.0] == 'tie', 'the bars touch'
+    text = page.answer(sweep).replace('\u00a0', ' ')
+    assert text.startswith('Best is w = 1.5 at α = 0.5: 1.0 ± 0.5.')
+    assert 'CFG alone reaches 1.6 ± 0.6 at w = 1.5' in text
+    assert 'Autoguidance alone reaches 1.5 ± 0.5 at w = 1.5' in text
+    assert '0.60 ± 0.10 more than the best on the same seeds' in text
+    assert 'Without guidance: 4.0 ± 0.5' in text
+    rows = page.table_rows(sweep)
+    assert [rows[0][k] for k in ('w', 'α', 'w_u', 'w_c')] == ['1.5', '0.5', '1.25', '1.25']
+    assert rows[-1]['α'] == '–'
+
+
+def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
+    made_up(tmp_path, lambda w, a, i: w + a)
+    rows = files.read_jsonl(tmp_path / 'results.jsonl')
+    files.write_jsonl(tmp_path / 'results.jsonl', rows[:-2])
+    report.main(tmp_path)
+    text = ' '.join(Page((tmp_path / 'report.html').read_text()).words)
+    assert '2 of 21 scores' in text
+    files.write_jsonl(tmp_path / 'results.jsonl', rows[:3])
+    with pytest.raises(ValueError, match='no setting with w ≠ 1 has been scored yet'):
+        report.main(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'uncond': {'run': ''}}, r'without uncond\.run'),
+        ({'sweep': {'weight': [1.0, 2.0], 'guide_std': [0.05, 0.1]}}, 'over guide_std too'),
+    ],
+)
+def test_other_sweeps_are_refused_by_name(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        report.main(made_up(tmp_path, lambda w, a, i: w, **changes))
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'score.repeats': '0'}, r'repeats \(0\)'),
+        ({'score.examples': '31'}, r'examples \(31\) in 0…30'),
+        ({'score.classes': 'none'}, r"classes \('none'\)"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(runs, change, message):
+    with pytest.raises(ValueError, match=message):
+        settings(sweep.Settings, '', **{**runs, **GRID, **change})
+
+
+def test_the_shown_settings_are_json(swept):
+    workdir, *_ = swept
+    meta = json.loads((workdir / 'sweep.json').read_text())
+    assert meta['settings']['sweep']['alpha'] == [0.0, 0.5, 1.0]
+    assert len(meta['rows']) == 14 and meta['reference']['count'] == 1797
+
+
+def test_guides_may_have_conditions_of_their_own():
+    """Eq. 6 with an embedding for main and guide, another one for the second guide."""
+    x, sigma, _ = tiny.batch()
+    nets = [tiny.denoiser(label_dim=6), tiny.denoiser(label_dim=6, model_channels=16)]
+    rng = np.random.default_rng(0)
+    text, negative = (rng.standard_normal((4, 6), np.float32) for _ in range(2))
+    text, negative = (c / np.linalg.norm(c, axis=1, keepdims=True) for c in (text, negative))
+    main, guide = ((net, tiny.variables(net, i)) for i, net in enumerate(nets))
+    bind = lambda net, condition: lambda x, s: net[0].apply(net[1], x, s, condition)
+    d_m, d_c, d_u = bind(main, text), bind(guide, text), bind(main, negative)
+    w_c, w_u = split_total(3.0, 0.25)
+    denoise = Guidance.combine([Guidance(w_c), Guidance(w_u)])(d_m, [d_c, d_u])
+    m, c, u = (np.asarray(jax.jit(d)(x, sigma)) for d in (d_m, d_c, d_u))
+    want = m + (w_c - 1) * (m - c) + (w_u - 1) * (m - u)
+    assert np.abs(m - u).max() > 0.01
+    np.testing.assert_allclose(jax.jit(denoise)(x, sigma), want, atol=1e-4)
