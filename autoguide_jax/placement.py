@@ -33,7 +33,7 @@ class Placement:
         A degradation gets them as they are, for it may change the stored weights. Networks of one
         architecture share one compiled program.
         """
-        network, key = call.network, call.architecture()
+        network, key = call.network, call.architecture()[0]
         placed = jax.device_put(network.variables, self.everywhere)
         if call.degrade:
             return placed

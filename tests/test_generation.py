@@ -84,7 +84,7 @@ def test_a_sweep_of_fifty_settings_compiles_once():
     for main, guide, w in itertools.product(mains, guides, (1.0, 1.3, 1.9, 2.4, 3.0)):
         rules = [Guidance(w, (0.01 * w, 30.0))]
         drawn.add(programs.images([Call(main), Call(guide)], rules, SEEDS, LABELS).tobytes())
-    assert programs.count == 1
+    assert programs.count == 1 and len(programs.placement.programs) == 1
     assert len(drawn) == 50 - 2 * 4  # at weight 1 the five guides give the same images
     programs.images(PAIR[:1], (), SEEDS, LABELS)
     programs.images([PAIR[0], Call(network(1), labelled=False)], STRONG, SEEDS, LABELS)
