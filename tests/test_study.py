@@ -108,10 +108,12 @@ def measurements(workdir, monkeypatch):
     heun = {'name': 'heun', 'num_steps': 3}
     numbers = itertools.count()
 
-    def measure(sampler=heun, seeds=(0, 40), classes='random', evaluator='one', **changes):
+    def measure(
+        sampler=heun, seeds=(0, 40), classes='random', evaluator='one', vae=None, **changes
+    ):
         file = workdir / f'keys{next(numbers)}.jsonl'
         part = config.parse(Settings, {**TREE, 'sampler': sampler}).sampler
-        programs = types.SimpleNamespace(autoencoder=None)
+        programs = types.SimpleNamespace(autoencoder=vae)
         scorer = Scorer(None, programs, Evaluator(evaluator), file, part, classes)
         return scorer.score(Pair(**{**base, **changes}), *seeds)['measurement']
 
@@ -130,6 +132,9 @@ def measurements(workdir, monkeypatch):
     yield 'count', measure(seeds=(0, 41))
     yield 'classes', measure(classes='balanced')
     yield 'evaluator', measure(evaluator='another')
+    vae = lambda **facts: types.SimpleNamespace(describe=lambda: facts)
+    yield 'autoencoder', measure(vae=vae(content_hash='a', dtype='float32'))
+    yield 'its dtype', measure(vae=vae(content_hash='a', dtype='bfloat16'))
     record = workdir / 'runs/guide/config.json'
     tree = files.read_json(record)
     for part, name, value in (('denoiser', 'sigma_data', 0.6), ('network', 'dtype', 'bfloat16')):
