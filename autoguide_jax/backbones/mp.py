@@ -86,7 +86,7 @@ silu.defvjp(lambda x: (silu(x), x), _silu_bwd)
 
 @jax.custom_vjp
 def clip(x):
-    """x within ±256; the gradient passes where the result is inside."""
+    """x within ±256; the gradient passes where the result, as it is rounded, is inside."""
     return jnp.clip(x, -256, 256)
 
 
