@@ -139,7 +139,7 @@ def test_the_weight_gradient_does_not_depend_on_the_groups(monkeypatch):
     assert programs == [1, 3, 6]
 
 
-@pytest.mark.parametrize('far', [0.0, 1e-3, 1.0, 90.0, 250.0])
+@pytest.mark.parametrize('far', [0.0, 1e-3, 1.0, 90.0, 250.0, 256.0])
 def test_the_gradients_of_our_own_are_those_of_the_formulas(far):
     rng = np.random.default_rng(2)
     x, g = (rng.normal(size=(3, 4, 4, 6)).astype(np.float32) for _ in range(2))

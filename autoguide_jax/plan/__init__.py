@@ -32,7 +32,7 @@ class Settings:
       compare: further policies of network.remat whose training step is compiled, as block
       compile: ask the TPU compiler, where it is installed
       effort: how much time the compiler takes, from -1.0 (minutes) to 0.0 (as where the program
-        runs: five to ten times as long)
+        runs: about six times as long, and its temporaries may be larger)
       cache: folder that keeps what the compiler found
     """
 
