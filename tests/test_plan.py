@@ -384,7 +384,7 @@ def test_a_network_that_leaves_its_sizes_to_the_data_is_refused(tmp_path):
 def test_training_without_data_says_so(tmp_path):
     tree = config.load(f'{FILE}:s-guide', [('data', 'none')], Settings)
     settings = config.parse(Settings, tree)
-    with pytest.raises(ValueError, match='data .none.: .*latents of an image set'):
+    with pytest.raises(ValueError, match='data .none.: .*are made by .encode'):
         train.main(settings, tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
