@@ -7,6 +7,9 @@ import tempfile
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 CACHE = pathlib.Path(tempfile.gettempdir()) / 'autoguide_jax_test_cache'
 os.environ.setdefault('AUTOGUIDE_JAX_CACHE', str(CACHE))
+# XLA ends the process where a device waits 40 s for another one, as it may on a busy machine.
+patience = '--xla_cpu_collective_call_terminate_timeout_seconds=600'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {patience}'.strip()
 
 import jax  # noqa: E402
 
