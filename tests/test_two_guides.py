@@ -16,7 +16,8 @@ from autoguide_jax import config, files, generate, report, sample_sets, sweep
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.guidance import Guidance, split_total
-from autoguide_jax.report.two_guides import page
+from autoguide_jax.report import style
+from autoguide_jax.report.two_guides import figure, page
 from autoguide_jax.report.two_guides.read import read
 from autoguide_jax.scorer import Scorer
 
@@ -96,7 +97,7 @@ def test_the_page_shows_the_best_setting_and_the_figure(swept):
     text = ' '.join(parsed.words)
     assert len(rows) == 7 and rows[0]['mark'] == 'best'
     best = read(workdir).best()
-    assert f'Best is w = {best[0]:g} at α = {best[1]:g}' in text
+    assert re.search(rf'[Bb]est (guidance )?is w = {best[0]:g} at α = {best[1]:g}', text)
     assert '30 samples' in text and '1797 real images' in text and 'not an FID' in text
     picture = Image.open(io.BytesIO((workdir / 'figures' / 'two_guides.png').read_bytes()))
     assert picture.width == 2080 and picture.height > 1200
@@ -148,6 +149,24 @@ def test_the_answer_follows_the_numbers(tmp_path):
     rows = page.table_rows(sweep)
     assert [rows[0][k] for k in ('w', 'α', 'w_u', 'w_c')] == ['1.5', '0.5', '1.25', '1.25']
     assert rows[-1]['α'] == '–'
+
+
+def test_words_and_map_say_so_when_no_guidance_is_best(tmp_path):
+    noise = (-0.1, 0.0, 0.1)
+    made_up(tmp_path, lambda w, a, i: 1.1 + 7 * (w - 1) + 2 * a * (w > 1) + noise[i])
+    sweep = read(tmp_path)
+    text = page.answer(sweep).replace('\u00a0', ' ')
+    assert text.startswith(
+        'Best is no guidance, w = 1: 1.10 ± 0.10. The best guidance is w = 1.5 at α = 0: '
+        '4.60 ± 0.10, 3.500'
+    )
+    assert 'Autoguidance alone reaches 6.60 ± 0.10 at w = 1.5, 5.500' in text
+    assert 'CFG alone' not in text and 'Without guidance' not in text and '−' not in text
+    titles = [axes.get_title() for axes in figure.draw(sweep, style.LIGHT).axes]
+    assert 'Best: w = 1' in titles
+    made_up(tmp_path, lambda w, a, i: 1.1 - (w == 2) * a / 2 + noise[i])
+    titles = [axes.get_title() for axes in figure.draw(read(tmp_path), style.LIGHT).axes]
+    assert 'Best: solid frame' in titles
 
 
 def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
