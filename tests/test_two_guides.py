@@ -3,6 +3,9 @@
 import io
 import json
 import re
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -12,7 +15,7 @@ import tiny
 from PIL import Image
 from webpage import Page
 
-from autoguide_jax import config, files, generate, report, sample_sets, sweep
+from autoguide_jax import claims, config, files, generate, report, sample_sets, sweep
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.guidance import Guidance, split_total
@@ -88,6 +91,34 @@ def test_examples_are_the_images_that_sampling_draws(swept, runs, tmp_path):
     assert set(kept) == {(1.0, None), *((w, a) for w in (1.5, 2.0) for a in (0.0, 0.5, 1.0))}
     assert np.abs(kept[2.0, 0.5].astype(int) - drawn).max() <= 1
     assert np.abs(kept[2.0, 0.0].astype(int) - drawn).max() > 1
+
+
+def test_one_worker_draws_the_examples_and_the_others_wait(tmp_path, monkeypatch):
+    """The second worker begins while the first draws, and draws nothing itself."""
+    drawn, begun, waits, pause = [], [], threading.Event(), claims.pause
+    monkeypatch.setattr(claims, 'pause', lambda doing: waits.set() or pause(doing, 0.1))
+    chosen = sweep.ScoreSettings(images=4, examples=2)
+
+    def work(keep):
+        programs = types.SimpleNamespace(smaller=lambda count: None, sampler=None)
+        keys = lambda pair, **block: (pair, None)
+        scorer = types.SimpleNamespace(keys=keys, keep=keep, programs=programs, file=tmp_path)
+        with claims.Claims(tmp_path) as own:
+            sweep.keep_examples(scorer, ['a', 'b'], chosen, own)
+
+    def first(pair, seed, count, name, programs):
+        if not begun:
+            begun.append(pool.submit(work, second))
+        assert waits.wait(20), 'the second worker did not wait'
+        drawn.append(name)
+
+    def second(pair, seed, count, name, programs):
+        assert name in drawn, 'drawn twice'
+
+    with ThreadPoolExecutor(1) as pool:
+        work(first)
+        begun[0].result()
+    assert drawn == ['examples/a.npz', 'examples/b.npz']
 
 
 def test_the_page_shows_the_best_setting_and_the_figure(swept):
