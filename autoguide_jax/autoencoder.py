@@ -10,8 +10,9 @@ import hashlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from autoguide_jax import files, mesh, state_dicts, stop
+from autoguide_jax import config, files, mesh, state_dicts, stop
 from autoguide_jax.frozen import sd_vae
 
 DTYPES = ('float32', 'bfloat16')
@@ -31,6 +32,51 @@ def check_file(path, why, setting='vae'):
         raise ValueError(f'{setting} is empty: {why}; {wanted}')
     if not files.path(path).exists():
         raise ValueError(f'{setting} ({path}): there is no such file. {why}; {wanted}')
+
+
+def open_where_needed(settings, needs, otherwise):
+    """The Autoencoder of settings.vae where `needs` says what needs it, else None.
+
+    Errors: ValueError for a file that is missing, damaged or another one; where nothing needs it
+    (`otherwise` says why), for settings of it that would do nothing.
+    """
+    if needs:
+        check_file(settings.vae, needs)
+        return Autoencoder(settings.vae, settings.vae_dtype)
+    check_unused(settings, otherwise)
+    return None
+
+
+def check_unused(settings, why):
+    """Refuse vae and vae_dtype where they would do nothing."""
+    for name, unset in (('vae', ''), ('vae_dtype', DTYPES[0])):
+        if (value := getattr(settings, name)) != unset:
+            raise ValueError(f'{name} ({value}) would do nothing: {why}; leave it out')
+
+
+def check_settings(settings, *counts):
+    """Refuse what encodes no images: vae_dtype, or one of these settings, is out of range."""
+    check_dtype('vae_dtype', settings.vae_dtype)
+    for name in counts:
+        if getattr(settings, name) < 1:
+            raise ValueError(f'{name} ({getattr(settings, name)}) must be at least 1')
+
+
+def open_images(settings, why):
+    """(the images of settings.data, the Autoencoder of settings.vae, which takes them).
+
+    Errors: ValueError for a set of no images or of others than it takes, and for a file that is
+    missing, damaged or another one; why: it is needed.
+    """
+    check_file(settings.vae, why)
+    dataset = config.build(settings.data)
+    if (holds := getattr(dataset, 'holds', 'images')) != 'images':
+        raise ValueError(
+            f'data.name ({settings.data.name}): it holds {holds}; give a set of images'
+        )
+    vae = Autoencoder(settings.vae, settings.vae_dtype)
+    sd_vae.check_images(vae.weights, dataset.resolution, dataset.resolution, dataset.channels)
+    return dataset, vae
 
 
 class Autoencoder:
@@ -65,6 +111,7 @@ class Autoencoder:
 
     def latent_shape(self, height, width, channels):
         """[h, w, 2l] of what an image becomes. Errors: ValueError for images that do not fit."""
+        sd_vae.check_images(self.weights, height, width, channels)
         spec = jax.ShapeDtypeStruct((1, height, width, channels), jnp.uint8)
         return jax.eval_shape(self._encode, self.weights, spec).shape[1:]
 
@@ -72,12 +119,14 @@ class Autoencoder:
         pixels = images.astype(jnp.float32) / 255
         return jnp.concatenate(sd_vae.encode(weights, pixels, self.dtype), -1)
 
-    def moments(self, images, devices):
+    def moments(self, images, size, devices):
         """Mean and std of the posterior, float32 [n,h,w,2l], of uint8 images [n,f·h,f·w,c].
 
-        The devices of the mesh divide n.
+        n is at most size, which the devices of the mesh divide.
         """
-        return self._run('encode', self._encode, images, devices)
+        # Every batch has one size: one program, and the same bits after a restart.
+        filled = mesh.put_batch(devices, np.resize(images, (size, *images.shape[1:])))
+        return np.asarray(self._run('encode', self._encode, filled, devices))[: len(images)]
 
     def images(self, encoding, x, devices):
         """The uint8 images of x [n,h,w,l] in the model space of a latents member."""

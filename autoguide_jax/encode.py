@@ -4,19 +4,28 @@ python -m autoguide_jax encode --config.data.name=folder --config.data.path=IMAG
     --config.vae=VAE.safetensors --workdir=data/in512-latents
 
 The set is written in parts, each of them whole or not at all; the same command makes those that are
-missing. Several processes make a share of the parts each. dataset.json comes last.
+missing or cut short. Several processes make a share of the parts each. dataset.json comes last.
 """
 
-import collections
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from autoguide_jax import autoencoder, config, files, health, mesh, processes, provenance, stop
-from autoguide_jax.autoencoder import Autoencoder
+from autoguide_jax import (
+    autoencoder,
+    buckets,
+    config,
+    files,
+    health,
+    mesh,
+    processes,
+    provenance,
+    stop,
+)
 from autoguide_jax.data import latent_parts
+from autoguide_jax.data.loader import read_ahead
 from autoguide_jax.progress import Progress
 
 
@@ -41,10 +50,7 @@ class Settings:
     threads: int = 4
 
     def __post_init__(self):
-        autoencoder.check_dtype('vae_dtype', self.vae_dtype)
-        for name in ('batch_size', 'part_images', 'threads'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'{name} ({getattr(self, name)}) must be at least 1')
+        autoencoder.check_settings(self, 'batch_size', 'part_images', 'threads')
 
 
 def main(settings, workdir):
@@ -53,9 +59,8 @@ def main(settings, workdir):
     Errors: ValueError for a set of no images, a missing or foreign autoencoder, or a workdir with
     other latents. Raises stop.Stopped between batches; whole parts stay.
     """
-    autoencoder.check_file(settings.vae, 'encode needs it')
-    workdir, dataset = files.path(workdir), open_images(settings.data)
-    vae = Autoencoder(settings.vae, settings.vae_dtype)
+    workdir = files.path(workdir)
+    dataset, vae = autoencoder.open_images(settings, 'encode needs it')
     what = manifest(settings, dataset, vae)
     with stop.watch():
         health.quick(workdir, files.plain({**config.resolved(settings), 'data': what['source']}))
@@ -65,8 +70,7 @@ def main(settings, workdir):
         count, size = dataset.num_images, settings.part_images
         parts = [range(i, min(i + size, count)) for i in range(0, count, size)]
         own = np.flatnonzero(processes.share(len(parts), 1))
-        there = set(files.names(workdir, '.zip'))
-        todo = [part for part in own if latent_parts.part_name(part) not in there]
+        todo = missing(workdir, what, own)
         images = lambda chosen: sum(len(parts[part]) for part in chosen)
         total, left = images(own), images(todo)
         with Progress(total, 'img', f'encode {workdir.name}', done=total - left) as bar:
@@ -78,14 +82,6 @@ def main(settings, workdir):
             if processes.is_main():
                 finish(workdir, dataset, len(parts))
     return {'latents': str(workdir), 'images': count, 'parts': len(parts), 'encoded': left}
-
-
-def open_images(part):
-    """The data set of a Part. Errors: ValueError unless it holds images."""
-    dataset = config.build(part)
-    if (holds := getattr(dataset, 'holds', 'images')) != 'images':
-        raise ValueError(f'data.name ({part.name}): it holds {holds}; give a set of images')
-    return dataset
 
 
 def manifest(settings, dataset, vae):
@@ -107,6 +103,11 @@ def manifest(settings, dataset, vae):
 
 def claim(workdir, what):
     """Write the manifest, or check that the one that is there says the same."""
+    if (workdir / 'config.json').exists():
+        raise ValueError(
+            f'--workdir ({workdir}) is a run directory: it has a config.json. Give a folder of its '
+            'own for the latents'
+        )
     file = workdir / latent_parts.MANIFEST
     if not file.exists():
         files.write_json(file, what)
@@ -119,6 +120,16 @@ def claim(workdir, what):
             f'{workdir} holds other latents ({told}). Give another --workdir, or the same settings '
             'to complete them.'
         )
+
+
+def missing(workdir, what, parts):
+    """Those of these parts that are not there, or cut short."""
+    if files.is_remote(workdir):
+        found = {name: size for name, (size, _) in buckets.checksums(workdir).items()}
+    else:
+        found = {n: (workdir / n).stat().length for n in files.names(workdir, '.zip')}
+    length = lambda part: found.get(latent_parts.part_name(part), 0)
+    return [part for part in parts if length(part) < latent_parts.least_bytes(what, part)]
 
 
 def write_parts(settings, dataset, vae, workdir, parts, bar):
@@ -134,10 +145,7 @@ def write_parts(settings, dataset, vae, workdir, parts, bar):
             while sum(map(len, found)) < len(rows):
                 stop.check('encoding', saved=f'whole parts in {workdir}')
                 batch = next(images)
-                # Every batch has one size: one program, and the same bits after a restart.
-                filled = np.resize(batch, (size, *batch.shape[1:]))
-                moments = vae.moments(mesh.put_batch(devices, filled), devices)
-                found.append(np.asarray(moments)[: len(batch)])
+                found.append(vae.moments(batch, size, devices))
                 bar.update(len(batch))
             data = latent_parts.pack(rows[0], np.moveaxis(np.concatenate(found), -1, 1))
             for earlier in written:
@@ -146,22 +154,6 @@ def write_parts(settings, dataset, vae, workdir, parts, bar):
             written = [writer.submit(files.write_bytes, target, data)]
         for last in written:
             last.result()
-
-
-def read_ahead(dataset, batches, threads):
-    """Yield dataset.images(rows) of every batch, read by threads before they are asked for."""
-    with ThreadPoolExecutor(threads, 'data') as pool:
-        ahead = collections.deque()
-        try:
-            for rows in batches:
-                ahead.append(pool.submit(dataset.images, np.asarray(rows)))
-                if len(ahead) > threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
 
 
 def finish(workdir, dataset, count):

@@ -5,6 +5,7 @@ Weights of the networks, guidance weights and intervals are arguments of the pro
 over EMA lengths, weights and intervals compiles once.
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -111,6 +112,13 @@ class Programs:
         self.batch_size, self.autoencoder = batch_size, autoencoder
         self.placement = Placement(self.devices)
         self.compiled, self.seconds, self.stacked, self.flops = {}, 0.0, {}, {}
+
+    def smaller(self, batch_size):
+        """Programs for few images, which do not fill a batch, on the same networks and devices."""
+        found, count = copy.copy(self), self.devices.size
+        found.batch_size = min(-(-batch_size // count) * count, self.batch_size)
+        found.stack, found.compiled = 'off', {}
+        return found
 
     @property
     def count(self):

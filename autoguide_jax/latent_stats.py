@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoguide_jax import autoencoder, config, mesh, stop
-from autoguide_jax.autoencoder import Autoencoder
-from autoguide_jax.encode import open_images, read_ahead
+from autoguide_jax.data.loader import read_ahead
 from autoguide_jax.latents import FINAL_STD
 from autoguide_jax.progress import Progress
 
@@ -26,7 +25,7 @@ class Settings:
     Settings:
       data: a set of latents, or images, which `vae` encodes
       vae: weights of the autoencoder, .safetensors or .npz; for images alone
-      vae_dtype: float32, or bfloat16 between the autoencoder's norms
+      vae_dtype: float32, or bfloat16 between the autoencoder's norms; for images alone
       batch_size: images per call
       threads: threads that read
     """
@@ -38,10 +37,7 @@ class Settings:
     threads: int = 4
 
     def __post_init__(self):
-        autoencoder.check_dtype('vae_dtype', self.vae_dtype)
-        for name in ('batch_size', 'threads'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'{name} ({getattr(self, name)}) must be at least 1')
+        autoencoder.check_settings(self, 'batch_size', 'threads')
 
 
 def main(settings, workdir=None):
@@ -69,19 +65,13 @@ def main(settings, workdir=None):
 
 def open_source(settings):
     """(data set, its samples → mean and std [n,h,w,2l]). Errors: ValueError for images, no vae."""
-    if settings.data.name == 'latents':
+    name, size = settings.data.name, settings.batch_size
+    if name == 'latents':
+        autoencoder.check_unused(settings, f'data.name ({name}) holds latents')
         return config.build(settings.data), lambda moments: moments
-    autoencoder.check_file(settings.vae, f'data.name ({settings.data.name}) holds images')
-    dataset, size = open_images(settings.data), settings.batch_size
-    vae = Autoencoder(settings.vae, settings.vae_dtype)
-    vae.latent_shape(dataset.resolution, dataset.resolution, dataset.channels)
+    dataset, vae = autoencoder.open_images(settings, f'data.name ({name}) holds images')
     devices = mesh.own(size, 'batch_size')
-
-    def encode(images):
-        filled = mesh.put_batch(devices, np.resize(images, (size, *images.shape[1:])))
-        return np.asarray(vae.moments(filled, devices))[: len(images)]
-
-    return dataset, encode
+    return dataset, lambda images: vae.moments(images, size, devices)
 
 
 def moments_of(moments):
@@ -91,8 +81,17 @@ def moments_of(moments):
 
 
 def statistics(means):
-    """(mean, std, scale, bias) [l] each from E[mean] and E[mean² + std²]: (1) to (3)."""
+    """(mean, std, scale, bias) [l] each from E[mean] and E[mean² + std²]: (1) to (3).
+
+    Errors: ValueError for a channel that is the same everywhere, but for rounding.
+    """
     mean, square = means
-    std = np.sqrt(square - mean**2)
+    variance = square - mean**2
+    if constant := np.flatnonzero(~(variance > 1e-12 * square)).tolist():
+        raise ValueError(
+            f'data: channels {constant} are constant ({mean[constant]}), so that no scale brings '
+            'them to deviation ½; give a set of more, or other, images'
+        )
+    std = np.sqrt(variance)
     scale = FINAL_STD / std
     return mean, std, scale, -scale * mean

@@ -10,7 +10,6 @@ import jax
 
 from autoguide_jax import autoencoder, config, files, snapshots
 from autoguide_jax import guidance as guidance_room
-from autoguide_jax.autoencoder import Autoencoder
 from autoguide_jax.generation import Call, latents_of
 from autoguide_jax.guidance import split_total
 from autoguide_jax.refs import NetworkRef, assess, check_run, run_of
@@ -163,26 +162,20 @@ def config_of_main(pair):
     return files.read_json(files.path(run) / 'config.json')
 
 
-def check_images(pair):
-    """Refuse a main network whose samples are no images, and cannot be made images by pair.vae."""
+def open_autoencoder(pair):
+    """The Autoencoder that makes images of what pair.main draws; None where it draws images.
+
+    Errors: ValueError for points, for a file that is missing, damaged or another one, and for one
+    that is not needed.
+    """
     tree, run = config_of_main(pair), run_of(pair.main, pair.models)
     if (tree.get('latents') or {}).get('name') == 'points':
         raise ValueError(
             f'main.run ({run}) draws points, not images: study --config=configs/toy.py draws, '
             'scores and shows them'
         )
-    if latents_of(tree).needs_vae:
-        autoencoder.check_file(pair.vae, f'main.run ({run}) draws latents')
-
-
-def open_autoencoder(pair):
-    """The Autoencoder that makes images of what pair.main draws; None where it draws images.
-
-    Errors: ValueError for a file that is missing, damaged or another one.
-    """
-    check_images(pair)
-    needed = latents_of(config_of_main(pair)).needs_vae
-    return Autoencoder(pair.vae, pair.vae_dtype) if needed else None
+    needs = f'main.run ({run}) draws latents' if latents_of(tree).needs_vae else ''
+    return autoencoder.open_where_needed(pair, needs, f'main.run ({run}) draws images')
 
 
 def settled(pair):

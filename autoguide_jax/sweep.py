@@ -22,7 +22,7 @@ from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs
 from autoguide_jax.metrics import minimised
-from autoguide_jax.pairs import Networks, Pair, check_images, open_autoencoder
+from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 
@@ -169,13 +169,13 @@ def main(settings, workdir):
     networks = Networks()
     for pair in pairs:
         networks.check(pair)
-        check_images(pair)
+    vae = open_autoencoder(settings)
     with stop.watch(), contextlib.ExitStack() as stack:
         health.quick(workdir, config.resolved(settings))
         claims = None
         if settings.score.shared or processes.count() > 1 or files.is_remote(workdir):
             claims = stack.enter_context(Claims(workdir / 'claims'))
-        scorer = open_scorer(settings, workdir, networks, claims)
+        scorer = open_scorer(settings, workdir, networks, claims, vae)
         asked = [(pair, block) for pair in pairs for block in settings.score.blocks()]
         record(scorer, settings, workdir, asked)
         first = minimised(settings.score.metrics)
@@ -185,7 +185,7 @@ def main(settings, workdir):
                 rows.append(row)
                 bar.update(1)
                 bar.note(best=min(r['metrics'][first] for r in rows))
-        keep_examples(scorer, pairs, settings.score)
+        keep_examples(scorer, pairs, settings.score, claims)
         scorer.merge()
         processes.gather()
     compiled = scorer.programs.count
@@ -208,7 +208,7 @@ def record(scorer, settings, workdir, asked):
     files.write_json(workdir / 'sweep.json', files.plain(facts))
 
 
-def open_scorer(settings, workdir, networks, claims):
+def open_scorer(settings, workdir, networks, claims, vae):
     """The Scorer of a sweep; one worker prepares features and reference, the others read them."""
     s = settings.score
     facts = [config.resolved(part) for part in (settings.data, settings.features)]
@@ -216,7 +216,7 @@ def open_scorer(settings, workdir, networks, claims):
     name = f'evaluator-{files.content_hash([facts, s.metrics])}'
     evaluator = claims.once(name, prepare) if claims else prepare()
     sampler = config.build(settings.sampler)
-    settle, vae = decisions(workdir), open_autoencoder(settings)
+    settle = decisions(workdir)
     programs = Programs(sampler, s.batch_size, s.stack, settle=settle, autoencoder=vae)
     worker = claims and claims.worker
     file = workdir / 'results.jsonl'
@@ -246,19 +246,25 @@ def score_all(scorer, asked, claims=None):
             scorer.refresh()
 
 
-def keep_examples(scorer, pairs, settings):
-    """Keep the first images of every setting in examples/, those that are not there yet."""
-    if not settings.examples or not processes.is_main():
+def keep_examples(scorer, pairs, settings, claims=None):
+    """Keep the first images of every setting in examples/, those that are not there yet.
+
+    With claims one worker draws them; the others wait for it.
+    """
+    if not settings.examples:
         return
     block, count = settings.blocks()[0], settings.examples
-    # A program of their own: a few images do not fill the batches of the scores.
-    programs = Programs(scorer.programs.sampler, count, 'off')
-    with Progress(len(pairs), 'settings', 'examples') as bar:
-        for pair in pairs:
-            stop.check('drawing examples', saved=f'finished rows in {scorer.file}')
-            name = scorer.keys(pair, **block)[0]
-            scorer.keep(pair, block['first_seed'], count, f'examples/{name}.npz', programs)
-            bar.update(1)
+    names = [scorer.keys(pair, **block)[0] for pair in pairs]
+    programs = scorer.programs.smaller(count)
+
+    def draw():
+        with Progress(len(pairs), 'settings', 'examples') as bar:
+            for pair, name in zip(pairs, names):
+                stop.check('drawing examples', saved=f'finished rows in {scorer.file}')
+                scorer.keep(pair, block['first_seed'], count, f'examples/{name}.npz', programs)
+                bar.update(1)
+
+    claims.once(f'examples-{files.content_hash([names, count])}', draw) if claims else draw()
 
 
 def table(rows):

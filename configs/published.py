@@ -24,7 +24,7 @@ snapshots, imported, give any. Row RIN of the table is not an EDM2 network and l
 
 Cost: 63 evaluations of main per image and, but in an interval, 63 of the guide. 50000 images in
 chip-hours of v5e at least (products at the published peak, no decoding): S 0.9 alone, 1.3 guided;
-XXL 4.9 alone, 5.3 by XS-uncond (CFG), 6.4 by M.
+XXL 4.9 alone, 5.3 by XS-uncond (CFG), 6.5 by M.
 Expected: the published scores in PRESETS, the best of three evaluations each; not reproduced here.
 """
 

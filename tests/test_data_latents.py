@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,15 +13,19 @@ import hosts
 import jax
 import numpy as np
 import pytest
+import random_run
+import tiny
 import vae_weights
 from image_sets import official, store
 from PIL import Image
 from tiny import one_conv  # noqa: F401
 
 from autoguide_jax import __main__ as cli
-from autoguide_jax import config, files, latent_stats, latents, mesh
+from autoguide_jax import config, files, latent_stats, latents, mesh, placement, sample_sets, sweep
 from autoguide_jax.autoencoder import Autoencoder
+from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.data import latent_parts, open_dataset
+from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.frozen import sd_vae
 
 ROOT = pathlib.Path(cli.__file__).parent.parent
@@ -102,6 +107,7 @@ def test_parts_unpacked_are_the_layout_of_edm2(tmp_path):
         (np.zeros((7, 4, 4), np.float32), r'is float32 \[7, 4, 4\]'),
         (np.zeros((8, 4, 2), np.float32), r'is 2x4 \(width x height\); latents must be square'),
         (np.full((8, 4, 4), np.nan, np.float32), 'is damaged: .* not finite'),
+        (np.full((8, 4, 4), -0.1, np.float32), 'holds deviations below 0: the second half of'),
     ],
 )
 def test_what_is_no_latent_is_named(tmp_path, array, message):
@@ -117,11 +123,12 @@ def test_damage_is_named(tmp_path):
     at = whole.index(moments(5).tobytes()) + 40
     part.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
     np.testing.assert_array_equal(opened(path).images([4])[0], moments(4).transpose(1, 2, 0))
-    with pytest.raises(ValueError, match=r'00000005.npy is damaged: its checksum in part-00001'):
+    fix = 'Delete part-00001.zip and run the same `encode` command again'
+    with pytest.raises(ValueError, match=rf'00000005.npy is damaged: its checksum in .*{fix}'):
         opened(path).images([5])
     data = opened(path)
     part.write_bytes(whole[: len(whole) // 3])
-    with pytest.raises(ValueError, match=r'00000005.npy is damaged: part-00001.zip is cut short'):
+    with pytest.raises(ValueError, match=rf'damaged: part-00001.zip is cut short .*{fix}'):
         data.images([5])
     part.unlink()
     with pytest.raises(ValueError, match='part-00001.zip is missing: copy the whole set, or run'):
@@ -225,6 +232,29 @@ def test_decoding_depends_neither_on_batch_nor_on_devices(source):
         assert np.abs(np.concatenate(parts) - whole).max() <= 1
 
 
+def test_parts_cut_short_are_made_again(source, encoded, tmp_path):
+    """By the command that the reader's error names, without deleting anything by hand."""
+    copy = shutil.copytree(encoded, tmp_path / 'copy')
+    for name, length in (('part-00001.zip', 0.4), ('part-00003.zip', 0.99)):
+        data = (copy / name).read_bytes()
+        (copy / name).write_bytes(data[: int(length * len(data))])
+    with pytest.raises(ValueError, match='part-00001.zip is cut short'):
+        opened(copy).images([11])
+    stamps = {file.name: file.stat().st_mtime_ns for file in copy.glob('*.zip')}
+    assert run_encode(source, copy) == 0
+    for file in encoded.glob('*.zip'):
+        assert file.read_bytes() == (copy / file.name).read_bytes()
+    changed = {n for n, stamp in stamps.items() if (copy / n).stat().st_mtime_ns != stamp}
+    assert changed == {'part-00001.zip', 'part-00003.zip'}
+
+
+def test_encode_keeps_out_of_run_directories(source, tmp_path, capsys):
+    files.write_json(tmp_path / 'config.json', {})
+    assert run_encode(source, tmp_path) == 2
+    assert f'--workdir ({tmp_path}) is a run directory' in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ['config.json']
+
+
 @pytest.mark.parametrize(
     'more, message',
     [
@@ -239,7 +269,20 @@ def test_decoding_depends_neither_on_batch_nor_on_devices(source):
 def test_encode_refuses(source, encoded, capsys, more, message):
     given = source[2:] if more[0].startswith('--config.data') else source
     assert run_encode(given, encoded, *more) == 2
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told and 'JAX' not in told
+
+
+def test_constant_channels_have_no_statistics_to_type(tmp_path, capsys):
+    contents = {}
+    for row in range(6):
+        sample = moments(row)
+        sample[[2, 6]] = np.array([0.1, 0])[:, None, None]
+        contents[f'{row}.npy'] = npy(sample)
+    data = [f'--config.data.path={store(tmp_path / "a", contents)}', '--config.data.labels=False']
+    assert cli.main(['latent-stats', *data]) == 2
+    told = capsys.readouterr()
+    assert 'channels [2] are constant' in told.err and '--config.latents' not in told.out
 
 
 def test_statistics_are_those_of_the_draws(tmp_path, source, encoded, capsys):
@@ -319,6 +362,91 @@ def test_a_study_on_latents_needs_the_autoencoder_before_it_trains(tmp_path, cap
     told = capsys.readouterr().err
     assert 'vae is empty: runs.guide learns latents; give --config.vae=PATH' in told
     assert not (tmp_path / 'runs').exists()
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A run directory with random weights that draws latents of 8×8."""
+    folder = tmp_path_factory.mktemp('runs') / 'main'
+    network = Denoiser(EDM2UNet(8, 4, 0, 8, (1,), 1, (), 8))
+    random_run.write(folder, network, tiny.variables(network, 0))
+    tree = files.read_json(folder / 'config.json')
+    files.write_json(folder / 'config.json', tree | {'latents': {'name': 'sd_vae'}})
+    return str(folder)
+
+
+class Counted:
+    """An Evaluator that only counts."""
+
+    identity = 'counted'
+
+    def __init__(self, *_):
+        pass
+
+    def score(self, batches):
+        return {'frechet': 1.0, 'count': sum(len(images) for images, _ in batches)}
+
+    def describe(self):
+        return {}
+
+
+def sweep_of(run, source, *more):
+    flags = [*source[:2], '--config.sampler.num_steps=2', '--config.score.metrics=frechet']
+    flags += [f'--config.score.{k}' for k in ('images=8', 'batch_size=8', 'examples=3')]
+    return cli.main(['sweep', f'--config.main.run={run}', *flags, *more])
+
+
+def test_a_sweep_on_latents_keeps_examples(run, source, tmp_path, monkeypatch):
+    """Images of the autoencoder, drawn with the networks that the scores have on the devices."""
+    placed, init = [], placement.Placement.__init__
+    monkeypatch.setattr(placement.Placement, '__init__', lambda *a: placed.append(a[0]) or init(*a))
+    monkeypatch.setattr(sweep, 'Evaluator', Counted)
+    assert sweep_of(run, source, source[2], f'--workdir={tmp_path / "s"}') == 0
+    (file,) = (tmp_path / 's' / 'examples').iterdir()
+    with files.open_npz(file) as kept:
+        assert kept['images'].shape == (3, 16, 16, 3) and kept['images'].std() > 5
+    assert len(placed) == 1
+    sample = ['--config.sample.seeds=0-2', '--config.sampler.num_steps=2', source[2]]
+    sample += [f'--config.main.run={run}', f'--workdir={tmp_path / "out"}']
+    assert cli.main(['sample', *sample]) == 0
+    drawn = next(iter(sample_sets.open_set(tmp_path / 'out').batches(3)))[0]
+    with files.open_npz(file) as kept:
+        assert np.abs(kept['images'].astype(int) - drawn).max() <= 1
+
+
+def test_another_autoencoder_is_found_before_anything_is_made(
+    run, source, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(sweep, 'Evaluator', lambda *_: pytest.fail('too late'))
+    files.save_npz(tmp_path / 'a.npz', {'x': np.zeros(3)})
+    foreign, made = f'--config.vae={tmp_path / "a.npz"}', tmp_path / 'made'
+    assert sweep_of(run, source, foreign, f'--workdir={made}') == 2
+    assert 'is not an autoencoder such as' in capsys.readouterr().err
+    study = ['study', '--config=configs/digits.py', '--config.runs.guide.latents.name=sd_vae']
+    assert cli.main([*study, foreign, f'--workdir={made}']) == 2
+    assert 'is not an autoencoder such as' in capsys.readouterr().err
+    assert not list(made.rglob('*'))
+
+
+@pytest.mark.parametrize('given', ['vae=x.npz', 'vae_dtype=bfloat16'])
+def test_an_autoencoder_that_would_do_nothing_is_refused(encoded, tmp_path, capsys, given):
+    network = Denoiser(EDM2UNet(8, 1, 0, 8, (1,), 1, (), 8))
+    random_run.write(tmp_path / 'run', network, tiny.variables(network, 0))
+    pixels = f'--config.main.run={tmp_path / "run"}'
+    for command, why in {
+        ('sample', pixels): 'draws images',
+        ('sweep', pixels): 'draws images',
+        ('study', '--config=configs/digits.py'): 'no run learns latents',
+        ('study', '--config=configs/toy.py'): 'the study draws points',
+        ('latent-stats', f'--config.data.path={encoded}'): 'holds latents',
+    }.items():
+        toy = 'arms.none.' if 'toy' in command[1] else ''
+        flags = [f'--config.{toy}{given}', f'--workdir={tmp_path / "out"}']
+        assert cli.main([*command, *flags[: 1 if command[0] == 'latent-stats' else 2]]) == 2
+        told = capsys.readouterr().err
+        name, _, value = given.partition('=')
+        assert f'{name} ({value}) would do nothing: ' in told and why in told, command
+    assert not list((tmp_path / 'out').rglob('*'))
 
 
 def test_other_files_are_no_autoencoder(tmp_path):

@@ -43,7 +43,7 @@ WITHIN = {
     (3, 'generation', 'snapshots'), (3, 'generation', 'placement'), (3, 'placement', 'snapshots'),
     (3, 'foreign_images', 'data'), (3, 'foreign_images', 'sample_sets'),
     (3, 'copying', 'data'), (3, 'pairs', 'autoencoder'),
-    (3, 'run_settings', 'latents'), (5, 'latent_stats', 'encode'),
+    (3, 'run_settings', 'latents'),
 }  # fmt: skip
 ONLY = {'ml_collections': {'config', '__main__'}, 'flax': {'backbones', 'denoiser'}}
 INHERITED = {'value'}  # documented where the contract is

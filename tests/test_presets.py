@@ -168,3 +168,12 @@ def test_the_folder_of_models_is_for_relative_paths():
     assert run('gs://other/s', 'gs://bucket/models') == 'gs://other/s'
     assert run('/runs/s', 'models') == run('/runs/s', '') == '/runs/s'
     assert run('s', 'models/') == 'models/s' and run('s', '') == 's' and run('', 'models') == ''
+
+
+def test_the_costs_in_the_head_are_those_of_its_networks():
+    gmac = published_table.MODULE['gmac']
+    s, xs, xxl, m = (f'edm2-img512-{size}' for size in ('s', 'xs', 'xxl', 'm'))
+    hours = lambda *names: f'{sum(map(gmac, names)) * 1e9 * 2 * 63 * 50_000 / 197e12 / 3600:.1f}'
+    said = f'S {hours(s)} alone, {hours(s, xs)} guided;\nXXL {hours(xxl)} alone, '
+    said += f'{hours(xxl, xs)} by XS-uncond (CFG), {hours(xxl, m)} by M.'
+    assert said in published_table.MODULE['__doc__']

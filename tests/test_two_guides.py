@@ -3,6 +3,9 @@
 import io
 import json
 import re
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -12,11 +15,12 @@ import tiny
 from PIL import Image
 from webpage import Page
 
-from autoguide_jax import config, files, generate, report, sample_sets, sweep
+from autoguide_jax import claims, config, files, generate, report, sample_sets, sweep
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.guidance import Guidance, split_total
-from autoguide_jax.report.two_guides import page
+from autoguide_jax.report import style
+from autoguide_jax.report.two_guides import figure, page
 from autoguide_jax.report.two_guides.read import read
 from autoguide_jax.scorer import Scorer
 
@@ -89,6 +93,34 @@ def test_examples_are_the_images_that_sampling_draws(swept, runs, tmp_path):
     assert np.abs(kept[2.0, 0.0].astype(int) - drawn).max() > 1
 
 
+def test_one_worker_draws_the_examples_and_the_others_wait(tmp_path, monkeypatch):
+    """The second worker begins while the first draws, and draws nothing itself."""
+    drawn, begun, waits, pause = [], [], threading.Event(), claims.pause
+    monkeypatch.setattr(claims, 'pause', lambda doing: waits.set() or pause(doing, 0.1))
+    chosen = sweep.ScoreSettings(images=4, examples=2)
+
+    def work(keep):
+        programs = types.SimpleNamespace(smaller=lambda count: None, sampler=None)
+        keys = lambda pair, **block: (pair, None)
+        scorer = types.SimpleNamespace(keys=keys, keep=keep, programs=programs, file=tmp_path)
+        with claims.Claims(tmp_path) as own:
+            sweep.keep_examples(scorer, ['a', 'b'], chosen, own)
+
+    def first(pair, seed, count, name, programs):
+        if not begun:
+            begun.append(pool.submit(work, second))
+        assert waits.wait(20), 'the second worker did not wait'
+        drawn.append(name)
+
+    def second(pair, seed, count, name, programs):
+        assert name in drawn, 'drawn twice'
+
+    with ThreadPoolExecutor(1) as pool:
+        work(first)
+        begun[0].result()
+    assert drawn == ['examples/a.npz', 'examples/b.npz']
+
+
 def test_the_page_shows_the_best_setting_and_the_figure(swept):
     workdir, _, table = swept
     rows = report.main(workdir)
@@ -96,7 +128,7 @@ def test_the_page_shows_the_best_setting_and_the_figure(swept):
     text = ' '.join(parsed.words)
     assert len(rows) == 7 and rows[0]['mark'] == 'best'
     best = read(workdir).best()
-    assert f'Best is w = {best[0]:g} at α = {best[1]:g}' in text
+    assert re.search(rf'[Bb]est (guidance )?is w = {best[0]:g} at α = {best[1]:g}', text)
     assert '30 samples' in text and '1797 real images' in text and 'not an FID' in text
     picture = Image.open(io.BytesIO((workdir / 'figures' / 'two_guides.png').read_bytes()))
     assert picture.width == 2080 and picture.height > 1200
@@ -148,6 +180,24 @@ def test_the_answer_follows_the_numbers(tmp_path):
     rows = page.table_rows(sweep)
     assert [rows[0][k] for k in ('w', 'α', 'w_u', 'w_c')] == ['1.5', '0.5', '1.25', '1.25']
     assert rows[-1]['α'] == '–'
+
+
+def test_words_and_map_say_so_when_no_guidance_is_best(tmp_path):
+    noise = (-0.1, 0.0, 0.1)
+    made_up(tmp_path, lambda w, a, i: 1.1 + 7 * (w - 1) + 2 * a * (w > 1) + noise[i])
+    sweep = read(tmp_path)
+    text = page.answer(sweep).replace('\u00a0', ' ')
+    assert text.startswith(
+        'Best is no guidance, w = 1: 1.10 ± 0.10. The best guidance is w = 1.5 at α = 0: '
+        '4.60 ± 0.10, 3.500'
+    )
+    assert 'Autoguidance alone reaches 6.60 ± 0.10 at w = 1.5, 5.500' in text
+    assert 'CFG alone' not in text and 'Without guidance' not in text and '−' not in text
+    titles = [axes.get_title() for axes in figure.draw(sweep, style.LIGHT).axes]
+    assert 'Best: w = 1' in titles
+    made_up(tmp_path, lambda w, a, i: 1.1 - (w == 2) * a / 2 + noise[i])
+    titles = [axes.get_title() for axes in figure.draw(read(tmp_path), style.LIGHT).axes]
+    assert 'Best: solid frame' in titles
 
 
 def test_an_unfinished_sweep_says_what_is_missing(tmp_path):

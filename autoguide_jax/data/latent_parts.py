@@ -21,6 +21,7 @@ from autoguide_jax import files
 
 FORMAT = 'autoguide_jax latents 1'
 INDEX, MANIFEST = 'dataset.json', 'manifest.json'
+AGAIN = 'the same `encode` command again, which makes what is missing'
 HEADER = struct.Struct('<4s5H3L2H')
 
 
@@ -51,6 +52,21 @@ def pack(first: int, moments: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def sample_bytes(manifest: dict) -> int:
+    """Return the length of one member."""
+    side, channels = manifest['resolution'], manifest['channels']
+    return len(_npy(np.zeros((2 * channels, side, side))))
+
+
+def least_bytes(manifest: dict, part: int) -> int:
+    """Return the length of a part; of one so large that it is a zip64, a little less."""
+    first = part * manifest['part_images']
+    count = min(manifest['part_images'], manifest['images'] - first)
+    # The directory has a line for each member, and an end.
+    entry, end = 46 + len(member(first)), 22
+    return count * (HEADER.size + len(member(first)) + sample_bytes(manifest) + entry) + end
+
+
 @dataclasses.dataclass(frozen=True)
 class PartStore:
     """The members of a finished set by name, as the stores of archive.py have them.
@@ -66,7 +82,7 @@ class PartStore:
             parts = len(files.names(self.root, '.zip'))
             raise ValueError(
                 f'it is not finished: {parts} of {self.parts} parts are there, and no {INDEX}. Run '
-                'the same `encode` command again, which makes what is missing'
+                f'{AGAIN}'
             )
 
     @property
@@ -84,8 +100,7 @@ class PartStore:
 
     @functools.cached_property
     def _size(self):
-        side, channels = self.manifest['resolution'], self.manifest['channels']
-        return len(_npy(np.zeros((2 * channels, side, side))))
+        return sample_bytes(self.manifest)
 
     def read(self, name: str, limit: int = -1) -> bytes:
         """Return the first limit bytes of a member, or all, which are checked then."""
@@ -100,14 +115,17 @@ class PartStore:
                 found = file.read(start + size)
         except FileNotFoundError:
             raise ValueError(
-                f'{part_name(part)} is missing: copy the whole set, or run `encode` again'
+                f'{part_name(part)} is missing: copy the whole set, or run {AGAIN}'
             ) from None
         data = found[start:]
         whole = len(data) == size and found[:4] == b'PK\3\4'
+        fix = f'Delete {part_name(part)} and run {AGAIN}'
         if not whole or found[HEADER.size : start] != name.encode():
-            raise ValueError(f'{name} is damaged: {part_name(part)} is cut short or another file')
+            raise ValueError(
+                f'{name} is damaged: {part_name(part)} is cut short or another file. {fix}'
+            )
         if limit < 0 and zlib.crc32(data) != HEADER.unpack(found[: HEADER.size])[6]:
-            raise ValueError(f'{name} is damaged: its checksum in {part_name(part)} differs')
+            raise ValueError(f'{name} is damaged: its checksum in {part_name(part)} differs. {fix}')
         return data
 
     def signature(self, names: list[str]) -> str:

@@ -42,6 +42,8 @@ def decode(name: str, data: bytes) -> np.ndarray:
         raise ValueError(f'{name} is cut short: {error}') from None
     if not np.isfinite(array).all():
         raise ValueError(f'{name} is damaged: it holds numbers that are not finite')
+    if (array[len(array) // 2 :] < 0).any():
+        raise ValueError(f'{name} holds deviations below 0: the second half of its channels')
     return np.moveaxis(array, 0, -1)
 
 

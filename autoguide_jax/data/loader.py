@@ -1,4 +1,4 @@
-"""Batches of a data set in the order of order.py, read ahead by threads."""
+"""Batches of a data set in the order of order.py, or in a given one, read ahead by threads."""
 
 import collections
 import concurrent.futures
@@ -6,6 +6,22 @@ import concurrent.futures
 import numpy as np
 
 from autoguide_jax.data.order import indices
+
+
+def read_ahead(dataset, batches, threads):
+    """Yield dataset.images(rows) of every batch, read by threads before they are asked for."""
+    with concurrent.futures.ThreadPoolExecutor(threads, 'data') as pool:
+        ahead = collections.deque()
+        try:
+            for rows in batches:
+                ahead.append(pool.submit(dataset.images, np.asarray(rows)))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
 
 
 class Batches:

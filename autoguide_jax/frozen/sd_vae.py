@@ -240,6 +240,15 @@ def _few_at_a_time(fn, x, pixels, dtype):
     return jax.lax.map(one, x, batch_size=max(1, min(len(x), PIXELS // pixels)))
 
 
+def check_images(weights: dict, h: int, w: int, c: int) -> None:
+    """Refuse images that the encoder of these weights does not take."""
+    f, channels = factor(weights), image_channels(weights)
+    if h % f or w % f or c != channels:
+        raise ValueError(
+            f'sd_vae: images ({h}x{w}x{c}) must have sides that {f} divides and {channels} channels'
+        )
+
+
 def encode(
     weights: dict, pixels: Float[Array, 'n h w c'], dtype: str = 'float32'
 ) -> tuple[Float[Array, 'n h/f w/f l'], Float[Array, 'n h/f w/f l']]:
@@ -248,11 +257,7 @@ def encode(
     dtype: of what is between the norms. Errors: ValueError for sides that are no multiple of f.
     """
     _, h, w, c = pixels.shape
-    f, channels = factor(weights), image_channels(weights)
-    if h % f or w % f or c != channels:
-        raise ValueError(
-            f'sd_vae: images ({h}x{w}x{c}) must have sides that {f} divides and {channels} channels'
-        )
+    check_images(weights, h, w, c)
     moments = _few_at_a_time(functools.partial(_moments, weights), pixels, h * w, dtype)
     mean, logvar = jnp.split(moments, 2, -1)
     return mean, jnp.exp(0.5 * jnp.clip(logvar, -30, 20))

@@ -14,7 +14,7 @@ from autoguide_jax import autoencoder, config, files, latents, stop, train
 from autoguide_jax.claims import decisions
 from autoguide_jax.evaluate import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
-from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair, open_autoencoder
+from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 from autoguide_jax.search import minimise
@@ -23,10 +23,7 @@ from autoguide_jax.study.record import Record, mean_and_spread
 
 def main(settings, workdir):
     """Run the comparison in workdir, or what is left of it; returns the table of arms."""
-    for name, run in settings.runs.items():
-        if latents.table.get(run.latents.name).needs_vae:
-            autoencoder.check_file(settings.vae, f'runs.{name} learns latents')
-    study = Study(settings, workdir)
+    study = Study(settings, workdir, open_autoencoder(settings))
     with stop.watch():
         study.write()
         try:
@@ -44,6 +41,13 @@ def main(settings, workdir):
     return [summary(study, name) for name in settings.arms]
 
 
+def open_autoencoder(settings):
+    """The Autoencoder of a study whose runs learn latents, None for others."""
+    learn = [k for k, r in settings.runs.items() if latents.table.get(r.latents.name).needs_vae]
+    needs = f'runs.{learn[0]} learns latents' if learn else ''
+    return autoencoder.open_where_needed(settings, needs, 'no run learns latents')
+
+
 def summary(study, name):
     """One row of the printed table: mean ± sd over the fresh seeds."""
     rows = study.final_rows(name)
@@ -57,11 +61,11 @@ def summary(study, name):
 
 
 class Study(Record):
-    """One study in its folder."""
+    """One study in its folder; vae: the autoencoder.Autoencoder where its runs learn latents."""
 
-    def __init__(self, settings, workdir):
+    def __init__(self, settings, workdir, vae=None):
         super().__init__(settings, workdir)
-        self.chosen = {}
+        self.chosen, self.vae = {}, vae
 
     def train(self):
         """Train every run that is not finished."""
@@ -79,9 +83,8 @@ class Study(Record):
             )
         self.sampler = config.build(s.sampler)
         settle = decisions(self.workdir)
-        vae = open_autoencoder(self.pair(next(iter(s.arms.values())), 0.1))
         self.programs = Programs(
-            self.sampler, s.batch_size, s.stack, settle=settle, autoencoder=vae
+            self.sampler, s.batch_size, s.stack, settle=settle, autoencoder=self.vae
         )
         table = self.workdir / 'results.jsonl'
         self.scorer = Scorer(Networks(), self.programs, self.evaluator, table, s.sampler, s.classes)
@@ -95,8 +98,6 @@ class Study(Record):
             guide=NetworkRef(run(arm.guide), guide_std, arm.guide_nimg),
             uncond=NetworkRef(run(arm.uncond), guide_std),
             guidance=GuidanceSettings(weight, (lo, hi)),
-            vae=self.settings.vae,
-            vae_dtype=self.settings.vae_dtype,
         )
 
     def axes(self, arm):

@@ -12,6 +12,7 @@ from autoguide_jax.report import style
 from autoguide_jax.report.drawing import WIDE, bar, label_ends, score_axis
 from autoguide_jax.report.scores import ink_on
 from autoguide_jax.report.strips import mosaic
+from autoguide_jax.report.two_guides.read import UNGUIDED
 
 BETWEEN = ('#9b4f96', '#cf86c6')
 FRAME = '#e06c00'
@@ -52,7 +53,7 @@ def name_of(alpha):
 def _curves(panel, sweep, look):
     """Distance against w, a line for each α, all from no guidance at w = 1."""
     stats, shades = sweep.stats(), colours(sweep, look)
-    base, ends = stats.get((1.0, None)), []
+    base, ends = stats.get(UNGUIDED), []
     span = max(sweep.weights) - 1
     if base:
         sd = base.sd or 0
@@ -109,8 +110,14 @@ def _heat(panel, sweep, look):
     panel.tick_params(length=0)
     panel.spines[:].set_visible(False)
     panel.set(xlabel='total guidance weight w')
-    tied = 'tie' in marked.values()
-    panel.set_title('Best: solid frame' + (', within its error bars: dashed' if tied else ''))
+    panel.set_title(_legend(marked))
+
+
+def _legend(marked):
+    """What the frames of the map say; w = 1 has none there."""
+    framed = {mark for key, mark in marked.items() if key != UNGUIDED}
+    best = 'Best: solid frame' if 'best' in framed else 'Best: w = 1'
+    return best + (', within its error bars: dashed' if 'tie' in framed else '') if marked else ''
 
 
 def _frame(panel, corner, kind):
@@ -159,7 +166,7 @@ def _strip(figure, sweep, look, share):
     grid = figure.add_gridspec(len(rows), len(weights), wspace=0.1, hspace=0.1, **margins)
     for j, w in enumerate(weights):
         if w == 1:  # one for all α
-            panel = _examples(figure.add_subplot(grid[:, j]), sweep, (1.0, None))
+            panel = _examples(figure.add_subplot(grid[:, j]), sweep, UNGUIDED)
             panel.set_title('w = 1, no guidance', fontsize=8.5, loc='center', pad=4)
             continue
         for i, alpha in enumerate(rows):

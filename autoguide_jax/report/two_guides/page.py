@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from autoguide_jax.report import style
 from autoguide_jax.report.sheet import Drawn, document, esc, figure, making, notice
 from autoguide_jax.report.stats import METRICS, decimals
+from autoguide_jax.report.two_guides.read import UNGUIDED
 from autoguide_jax.report.words import plus_minus, times
 
 TITLE = 'CFG and autoguidance at once'
@@ -54,18 +55,22 @@ def caption(sweep):
 
 def answer(sweep):
     """What is seen, in words: the best setting, and how far behind it both ends and w = 1 are."""
-    stats = sweep.stats()
-    places = sweep.places
-    best = sweep.best()
-    texts = [f'Best is w = {best[0]:g} at α = {best[1]:g}: {plus_minus(stats[best], places)}.']
+    stats, guided = sweep.stats(), sweep.best()
+    best = guided if sweep.guided_is_best else UNGUIDED
+    told = lambda key: plus_minus(stats[key], sweep.places)
+    setting = f'w = {guided[0]:g} at α = {guided[1]:g}'
+    if best == guided:
+        texts = [f'Best is {setting}: {told(best)}.']
+    else:
+        texts = [f'Best is no guidance, w = 1: {told(best)}.']
+        texts += [f'The best guidance is {setting}: {told(guided)}{_behind(sweep, guided, best)}.']
     for alpha, name in ENDS.items():
-        if alpha in sweep.alphas and alpha != best[1]:
+        if alpha in sweep.alphas and alpha != guided[1]:
             key = sweep.best(alpha)
-            said = f'{name} reaches {plus_minus(stats[key], places)} at w = {key[0]:g}'
+            said = f'{name} reaches {told(key)} at w = {key[0]:g}'
             texts.append(f'{said}{_behind(sweep, key, best)}.')
-    if (base := (1.0, None)) in stats:
-        said = plus_minus(stats[base], places)
-        texts.append(f'Without guidance: {said}{_behind(sweep, base, best)}.')
+    if UNGUIDED in stats and best == guided:
+        texts.append(f'Without guidance: {told(UNGUIDED)}{_behind(sweep, UNGUIDED, best)}.')
     return ' '.join(texts)
 
 

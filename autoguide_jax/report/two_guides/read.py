@@ -10,13 +10,14 @@ from autoguide_jax.report.stats import METRICS, Stat, decimals, marks, number
 
 HELP = 'report draws studies, and sweeps of guide.run and uncond.run over weight and alpha'
 NOT_AXES = ('weight', 'alpha')
+UNGUIDED = (1.0, None)  # the key of w = 1, where α is void
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
     """What the workdir of a sweep over (w, α) holds.
 
-    rows: (w, α) → its scored rows, one per set of seeds; w = 1 is (1, None): no guide acts.
+    rows: (w, α) → its scored rows, one per set of seeds; w = 1, where no guide acts, is UNGUIDED.
     examples: (w, α) → images uint8 [k, h, w, c], of the same seeds everywhere.
     """
 
@@ -76,10 +77,16 @@ class Sweep:
         return decimals([stats[key] for key in self.marks()] or list(stats.values()))
 
     def best(self, alpha=None):
-        """The (w, α) of the lowest mean distance, of one α if it is given, w = 1 apart."""
+        """The guided (w, α) of the lowest mean distance, of one α if it is given."""
         stats = self.stats()
-        keys = [k for k in stats if k[0] != 1 and alpha in (None, k[1])]
+        keys = [k for k in stats if k != UNGUIDED and alpha in (None, k[1])]
         return min(keys, key=lambda key: stats[key].mean)
+
+    @property
+    def guided_is_best(self):
+        """Whether any guidance has a lower mean distance than none."""
+        base = self.stat(UNGUIDED)
+        return not base or self.stat(self.best()).mean < base.mean
 
 
 def order(key):
@@ -89,9 +96,9 @@ def order(key):
 
 
 def key_of(row):
-    """(w, α) of a row; α is None where w = 1, which makes it void."""
+    """(w, α) of a row."""
     weight, alpha = float(row['setting']['weight']), float(row['setting']['alpha'])
-    return (1.0, None) if weight == 1 else (weight, alpha)
+    return UNGUIDED if weight == 1 else (weight, alpha)
 
 
 def read(workdir):

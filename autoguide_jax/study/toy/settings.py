@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from autoguide_jax import config
+from autoguide_jax.autoencoder import check_unused
 from autoguide_jax.mixture import mixture
 from autoguide_jax.pairs import GuidanceSettings, Pair
 from autoguide_jax.run_settings import Settings as TrainSettings
@@ -33,6 +34,7 @@ class ArmSettings(Pair):
         super().__post_init__()
         if self.models:
             raise ValueError(f'models ({self.models}) must be empty: the study trains its networks')
+        check_unused(self, 'the study draws points')
 
 
 @dataclass(frozen=True)
