@@ -83,7 +83,7 @@ def test_the_statistics_of_a_vae_are_those_of_the_file(core, tmp_path):
     latents = files.read_json(tmp_path / 'run/config.json')['latents']
     assert latents == {'name': 'sd_vae', 'scale': [1, 2, 3, 4], 'bias': [5, 6, 7, 8]}
     file.write_bytes(pf.network_file(state, init, pf.vae_encoder(core, scale=(1, 2))))
-    with pytest.raises(ValueError, match=r'encoder has scale \[1\.0, 2\.0\]'):
+    with pytest.raises(ValueError, match=r'file\.latents\.scale \(\(1\.0, 2\.0\)\)'):
         run(file, workdir=tmp_path / 'other')
 
 
