@@ -54,12 +54,20 @@ def read(p):
         raise ValueError(f'{p}: the name must end with .pkl, .npz or .safetensors')
     state, header = state_dicts.read(p), state_dicts.read_metadata(p)
     try:
-        facts = json.loads(header.get(HEADER, '{}'))
+        return state, facts_of(header.get(HEADER, '{}'))
+    except ValueError as error:
+        raise ValueError(f'{p}: {error}') from error
+
+
+def facts_of(text):
+    """The facts in the header of an exported network. Errors: ValueError for anything else."""
+    try:
+        facts = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f'{p}: its header is not JSON: {error}') from error
+        raise ValueError(f'its header is not JSON: {error}') from error
     if not isinstance(facts, dict) or facts.keys() - set(FACTS):
-        raise ValueError(f'{p}: its header is not that of an exported network')
-    return state, facts
+        raise ValueError('its header is not that of an exported network')
+    return facts
 
 
 def convert(state, facts, settings):

@@ -169,7 +169,7 @@ def import_file(source, settings, bar):
             state, facts = conversion.read(local)
             source = settled(source, facts)
             network = conversion.convert(state, facts, settings)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # lists in lists in lists
             where = str(source.file)
             text = str(error).replace(local, where)
             raise ValueError(text if where in text else f'{where}: {text}') from error
