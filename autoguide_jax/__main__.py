@@ -29,6 +29,8 @@ def _known(command):
     known = set(FLAGS) - (SHORT - set(verb.short))
     if verb.settings is None:
         known -= {'config', 'dry_run'}
+    elif not verb.workdir:
+        known -= {'workdir'}
     if command.verb == 'prepare':
         known -= {'workdir', 'devices'}
         known |= set(schema.component_fields(_prepared(command))) if command.words else set()

@@ -139,6 +139,11 @@ def manifest(settings, calls, rules, vae=None):
         for (role, ref), call in zip(refs.items(), calls)
     }
     guidance = {role: dataclasses.asdict(rule) for role, rule in zip([*refs][1:], rules)}
+    # Of networks that training did not track. Their content decides; its last digits are the CPU's.
+    made = {
+        role: call.network for role, call in zip(refs, calls) if not call.network.report.tracked
+    }
+    errors = {'fit_error': {role: network.fit_error for role, network in made.items()}}
     return files.plain(
         {
             'networks': networks,
@@ -147,6 +152,6 @@ def manifest(settings, calls, rules, vae=None):
             'sampler': config.resolved(settings.sampler),
             'classes': settings.sample.classes,
             **({'vae': vae.describe()} if vae else {}),
-            'provenance': provenance.describe(),
+            'provenance': {**provenance.describe(), **(errors if made else {})},
         }
     )

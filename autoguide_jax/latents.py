@@ -110,7 +110,8 @@ class SDVAE:
     def __post_init__(self):
         for name in ('scale', 'bias'):  # lists, where they come from a config.json
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not len(self.scale) == len(self.bias) > 0 or min(self.scale) <= 0:
+        good = np.isfinite([*self.scale, *self.bias]).all() and min(self.scale, default=0) > 0
+        if not good or len(self.scale) != len(self.bias):
             raise ValueError(
                 f'scale ({self.scale}) must be numbers > 0, as many as bias ({self.bias}) has'
             )

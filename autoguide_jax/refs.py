@@ -48,8 +48,8 @@ def assess(ref, role, models=''):
         check_run(run, role)
         return snapshots.assess(run, ref.std, ref.nimg or None)
     except ValueError as error:
-        text = f'{error}'.rstrip('.')
-        raise ValueError('. '.join([text, *import_advice(ref, models)])) from error
+        # What to import comes first: the rest may speak of training.
+        raise ValueError('. '.join([*import_advice(ref, models), str(error)])) from error
 
 
 def import_advice(ref, models):

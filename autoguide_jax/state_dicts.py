@@ -24,6 +24,9 @@ CODES = {
     np.dtype(bool): 'BOOL', np.dtype('<c8'): 'C64',
 }  # fmt: skip
 MAX_HEADER = 100_000_000  # bytes that the safetensors format allows
+METADATA = '__metadata__'  # where a file has its texts: JSON, in npz as an array of bytes
+# What an npz may unpack to, in bytes of the file and above: weights hardly compress.
+MAX_RATIO, MAX_MORE = 16, 64 * 2**20
 # What the libraries raise on bytes that are not theirs. MemoryError: a size that is a lie.
 BROKEN = (
     *(zipfile.BadZipFile, zlib.error, safetensors.SafetensorError, EOFError, ValueError),
@@ -48,7 +51,9 @@ def read(p: Any) -> dict[str, np.ndarray]:
     suffix = suffix_of(p)
     try:
         if suffix == '.npz':
-            return _read_npz(p)
+            found = _read_npz(p)
+            found.pop(METADATA, None)
+            return found
         with buckets.on_disk(files.path(p)) as local:
             return safetensors.numpy.load_file(local)
     except BROKEN as error:
@@ -57,24 +62,34 @@ def read(p: Any) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _read_npz(p):
-    """Read every member; what one claims to be is compared with its bytes before it is read."""
-    found = {}
+def _read_npz(p, only=None):
+    """Read the members, or one; what all claim to be is checked before the first is read."""
     with files.path(p).open('rb') as file, zipfile.ZipFile(file) as archive:
+        limit = MAX_RATIO * file.seek(0, os.SEEK_END) + MAX_MORE
+        if (total := sum(info.file_size for info in archive.infolist())) > limit:
+            raise ValueError(f'it would unpack to {total} bytes, more than {limit}')
+        members = {}
         for info in archive.infolist():
             name = info.filename.removesuffix('.npy')
-            if name == info.filename or name in found:
+            if name == info.filename or name in members:
                 raise ValueError(f'{info.filename!r} is no array, or there twice')
+            members[name] = info
             with archive.open(info) as stream:
-                version = np.lib.format.read_magic(stream)
-                shape, _, dtype = _header(stream, version)
-                if dtype.hasobject:
-                    raise ValueError(f'{name!r} holds objects')
-                if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
-                    raise ValueError(f'{name!r} is not as long as its shape {shape} says')
-                stream.seek(0)
+                _check_claims(stream, name, info.file_size)
+        found = {}
+        for name in members if only is None else members.keys() & {only}:
+            with archive.open(members[name]) as stream:
                 found[name] = np.lib.format.read_array(stream, allow_pickle=False)
     return found
+
+
+def _check_claims(stream, name, size):
+    """Refuse a member that is no plain array, or not of the size that its header says."""
+    shape, _, dtype = _header(stream, np.lib.format.read_magic(stream))
+    if dtype.hasobject:
+        raise ValueError(f'{name!r} holds objects')
+    if math.prod(shape) * dtype.itemsize != size - stream.tell():
+        raise ValueError(f'{name!r} is not as long as its shape {shape} says')
 
 
 def _header(stream, version):
@@ -87,18 +102,22 @@ def _header(stream, version):
 def write(p: Any, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays to a .npz or .safetensors file, atomically; equal arrays give equal bytes.
 
-    metadata: texts for the header of a safetensors file, which `read_metadata` returns; npz has
-    no place for them. Errors: ValueError for types that the format cannot hold.
+    metadata: texts that `read_metadata` returns; npz has them as an array of bytes, __metadata__.
+    Errors: ValueError for types that the format cannot hold, or an array of that name.
     """
+    if METADATA in arrays:
+        raise ValueError(f'{p}: {METADATA!r} is where the metadata is, and no name of an array')
     if suffix_of(p) == '.npz':
-        files.save_npz(p, arrays)
+        text = json.dumps(dict(metadata or {})).encode()
+        header = {METADATA: np.frombuffer(text, np.uint8)} if metadata else {}
+        files.save_npz(p, {**header, **arrays})
         return
     # The order that the format's own library has: the widest type first keeps all aligned.
     arrays = {name: np.asarray(arrays[name], order='C') for name in sorted(arrays)}
     arrays = dict(sorted(arrays.items(), key=lambda pair: -pair[1].itemsize))
-    header, end = {'__metadata__': dict(metadata)} if metadata else {}, 0
+    header, end = {METADATA: dict(metadata)} if metadata else {}, 0
     for name, array in arrays.items():
-        if name == '__metadata__' or array.dtype.newbyteorder('<') not in CODES:
+        if array.dtype.newbyteorder('<') not in CODES:
             raise ValueError(f'{p}: safetensors cannot hold {name!r} of type {array.dtype}')
         start, end = end, end + array.nbytes
         code = CODES[array.dtype.newbyteorder('<')]
@@ -113,14 +132,25 @@ def write(p: Any, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None 
 
 
 def read_metadata(p: Any) -> dict[str, str]:
-    """Return the texts in the header of a safetensors file, {} for npz. Errors: as of `read`."""
-    if suffix_of(p) == '.npz':
-        return {}
+    """Return the texts that were written with a file, {} for none. Errors: as of `read`."""
+    suffix = suffix_of(p)
+    try:
+        texts = _npz_texts(p) if suffix == '.npz' else _safetensors_texts(p)
+        if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
+            raise ValueError('metadata that are no texts')
+        return texts
+    except (*BROKEN, AttributeError) as error:
+        raise ValueError(f'{p} is damaged, or no {suffix[1:]} file: {error}') from error
+
+
+def _npz_texts(p):
+    found = _read_npz(p, METADATA)
+    return json.loads(found[METADATA].tobytes()) if found else {}
+
+
+def _safetensors_texts(p):
     with files.path(p).open('rb') as file:
         length = int.from_bytes(file.read(8), 'little')
-        try:
-            if length > MAX_HEADER:
-                raise ValueError(f'a header of {length} bytes')
-            return dict(json.loads(file.read(length)).get('__metadata__', {}))
-        except (*BROKEN, AttributeError) as error:
-            raise ValueError(f'{p} is damaged, or no safetensors file: {error}') from error
+        if length > MAX_HEADER:
+            raise ValueError(f'a header of {length} bytes')
+        return json.loads(file.read(length)).get(METADATA, {})

@@ -2,12 +2,15 @@
 
     python tests/fuzz_importer.py --inputs=100000 --seed=0
 
-Prints the number of inputs, what became of them, the time and the peak of memory.
+For every hundred files there is the header of an exported network with other facts in it. Prints
+the number of inputs, what became of them, the time and the peak of memory.
 """
 
 import argparse
 import collections
+import functools
 import itertools
+import json
 import pickletools
 import random
 import resource
@@ -19,6 +22,7 @@ import numpy as np
 import published_files as pf
 import tiny
 
+from autoguide_jax import files
 from autoguide_jax.importers import conversion, edm2, module_tree, pickles, program
 
 LABEL = 'input.pkl'
@@ -178,6 +182,45 @@ def outcome(data, known=None):
     return found
 
 
+SECTIONS = ('init', 'latents')
+NESTED = functools.reduce(lambda value, _: [value], range(300), 1)
+VALUES = [
+    *(None, True, -1, 0, 1, 1.5, 0.5, 8, 64, 8.0, 10**30, 1e30, float('inf'), float('nan')),
+    *('', 'x', '8', 'pixels', [], [1], ['a'], [[1]], {}, {'name': 'evil'}, {'name': ['a']}),
+    *({'name': 'points'}, {'name': 'pixels'}, {'name': 'sd_vae'}, {'class': ['a']}, NESTED),
+    *({'name': 'sd_vae', 'scale': s, 'bias': [0, 1]} for s in ([1, 2], ['a', 1], [0, 1], [-1, 1])),
+]
+KEYS = [*conversion.FACTS, *edm2.SEEN, *edm2.TOLD, 'block_kwargs', 'encoder', 'class', 'name', 'x']
+
+
+def header(choose):
+    """The facts of an exported network with a few of them changed, JSON."""
+    facts = {'init': dict(INIT), 'latents': {'name': 'pixels'}, 'nimg': 2**20, 'std': 0.1}
+    for _ in range(1 + choose(3)):
+        place = facts.get(SECTIONS[choose(2)]) if choose(2) else facts
+        if isinstance(place, dict):
+            key = [*place, *KEYS][choose(len(place) + len(KEYS))]
+            place[key] = VALUES[choose(len(VALUES))]
+            if not choose(6):
+                del place[key]
+    return json.dumps(facts)
+
+
+def header_outcome(text, state):
+    """'a header' or 'a refused header'; as `outcome`, which see."""
+    settings = program.Settings(src=(LABEL,))
+    try:
+        facts = conversion.facts_of(text)
+        source = program.settled(program.Source(LABEL, 'run', 1), facts)
+        found = conversion.convert(state, facts, settings)
+    except ValueError:
+        return 'a refused header'
+    assert type(source.nimg) is int and 0 < source.nimg < 2**63 and 0 < source.std < 0.3
+    assert 0 < found.denoiser['sigma_data'] < 2**63 and found.latents['name'] in program.LATENTS
+    json.dumps(files.plain([found.facts, found.network, found.latents]), allow_nan=False)
+    return 'a header'
+
+
 def kind_of(text):
     """The reason of a refusal without its numbers and names."""
     for part in ('truncated', 'no place', 'after the end', 'needs a', 'on the stack', 'of a'):
@@ -188,14 +231,21 @@ def kind_of(text):
 
 def run(inputs, seed):
     """Run the inputs; returns the Counter of outcomes and the slowest one's seconds."""
-    rng, files = random.Random(seed), fixtures()
-    files = [framed for data in files for framed in (data, unframed(data))]
+    rng, whole = random.Random(seed), fixtures()
+    given = [framed for data in whole for framed in (data, unframed(data))]
     counts, known, slowest = collections.Counter(), {}, 0.0
+    state = small_state()
+    for number in range(inputs // 100):
+        text = header(rng.randrange)
+        try:
+            counts[header_outcome(text, state)] += 1
+        except Exception as error:
+            raise RuntimeError(f'header {number} of seed {seed}: {text:.500}') from error
     for number in range(inputs):
         # The first, a whole network, costs most.
-        data = files[max(rng.randrange(len(files)), rng.randrange(len(files)))]
+        data = given[max(rng.randrange(len(given)), rng.randrange(len(given)))]
         for _ in range(1 + rng.randrange(3)):
-            data = mutate(data, files, rng.randrange)
+            data = mutate(data, given, rng.randrange)
         start = time.monotonic()
         try:
             counts[outcome(data, known)] += 1

@@ -114,3 +114,32 @@ def test_what_a_format_cannot_hold_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(ValueError, match=r'must end with \.npz or \.safetensors'):
         state_dicts.write(tmp_path / 'a.pth', {})
     assert not list(tmp_path.iterdir())
+
+
+@SUFFIXES
+def test_texts_come_back_and_are_no_array(tmp_path, suffix):
+    file, texts = tmp_path / f'a{suffix}', {'network': 'µ', 'empty': ''}
+    state_dicts.write(file, ARRAYS, texts)
+    assert state_dicts.read_metadata(file) == texts
+    same(state_dicts.read(file), ARRAYS)
+    state_dicts.write(file, ARRAYS)
+    assert state_dicts.read_metadata(file) == {}
+    with pytest.raises(ValueError, match='__metadata__'):
+        state_dicts.write(file, {'__metadata__': np.zeros(3)})
+
+
+@pytest.mark.parametrize('data', [b'[]', b'{"a": 1}', b'{', b'\xff'])
+def test_metadata_that_are_no_texts_are_refused(tmp_path, data):
+    files.save_npz(tmp_path / 'a.npz', {'__metadata__': np.frombuffer(data, np.uint8)})
+    with pytest.raises(ValueError, match=r'a\.npz is damaged'):
+        state_dicts.read_metadata(tmp_path / 'a.npz')
+
+
+def test_a_small_npz_does_not_fill_the_memory(tmp_path):
+    zeros = np.zeros(state_dicts.MAX_MORE + 2**22, np.uint8)
+    files.save_npz(tmp_path / 'a.npz', {'a': zeros}, compressed=True)
+    for read in (state_dicts.read, state_dicts.read_metadata):
+        with pytest.raises(ValueError, match=r'would unpack to 71303296 bytes, more than'):
+            read(tmp_path / 'a.npz')
+    files.save_npz(tmp_path / 'a.npz', {'a': zeros[: 2**20]}, compressed=True)
+    assert state_dicts.read(tmp_path / 'a.npz')['a'].size == 2**20

@@ -5,19 +5,31 @@ import json
 
 import numpy as np
 
-from autoguide_jax import state_dicts
+from autoguide_jax import config, latents, snapshots, state_dicts
 from autoguide_jax.importers import edm2, toy
 from autoguide_jax.schema import component_fields
 
-HEADER = 'autoguide_jax'  # in a safetensors file that was exported here
+HEADER = 'autoguide_jax'  # in a file that was exported here
+FACTS = ('init', 'latents', 'nimg', 'std', 'fit_error')  # what that header tells
 LATENTS = {'StandardRGBEncoder': 'pixels', 'StabilityVAEEncoder': 'sd_vae'}
 # Where neither the file nor a setting tells: what EDM2's networks of these channels work on.
 BY_CHANNELS = {1: 'pixels', 3: 'pixels', 4: 'sd_vae'}
 
 
 @dataclasses.dataclass(frozen=True)
+class _Told:
+    """What a file says that is a setting here.
+
+    Settings:
+      latents: what the channels are
+    """
+
+    latents: config.Part = config.part('autoguide_jax.latents:table')
+
+
+@dataclasses.dataclass(frozen=True)
 class Converted:
-    """A network of a file: denoiser and variables (parameters in dtype), settings, facts.
+    """A network of a file: variables (parameters in dtype), settings, facts.
 
     network, denoiser, latents: as config.json has them. facts: what the file says of itself.
     """
@@ -42,38 +54,86 @@ def read(p):
         raise ValueError(f'{p}: the name must end with .pkl, .npz or .safetensors')
     state, header = state_dicts.read(p), state_dicts.read_metadata(p)
     try:
-        facts = json.loads(header.get(HEADER, '{}'))
+        return state, facts_of(header.get(HEADER, '{}'))
+    except ValueError as error:
+        raise ValueError(f'{p}: {error}') from error
+
+
+def facts_of(text):
+    """The facts in the header of an exported network. Errors: ValueError for anything else."""
+    try:
+        facts = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f'{p}: its header is not JSON: {error}') from error
-    if not isinstance(facts, dict) or not isinstance(facts.get('init', {}), dict):
-        raise ValueError(f'{p}: its header is not that of an exported network')
-    return state, facts
+        raise ValueError(f'its header is not JSON: {error}') from error
+    if not isinstance(facts, dict) or facts.keys() - set(FACTS):
+        raise ValueError('its header is not that of an exported network')
+    return facts
 
 
 def convert(state, facts, settings):
     """Return the Converted network of a state dict.
 
     settings: of the import; channels_per_head, sigma_data and latents hold where the file does not
-    tell. Errors: ValueError for what is no network that is known here, or contradicts itself.
+    tell. Errors: ValueError for what is no network that is known here, or contradicts itself or
+    the settings.
     """
     dtype = dtype_of(state)
     room = toy if toy.is_toy(state) else edm2
-    told, seen = room.settings_of(facts.get('init', {}))
-    given = {'sigma_data': settings.sigma_data}
-    if room is edm2:
-        given |= {'channels_per_head': settings.channels_per_head, 'dtype': settings.dtype}
+    told, seen = room.settings_of(section(facts, 'init'))
     # A pickle leaves out what has the default of the published classes, which are those here.
-    denoiser, variables = room.from_state_dict(state, **{**given, **told}, weights=None)
+    given = chosen(told, settings, room is toy)
+    try:
+        denoiser, variables = room.from_state_dict(state, **given, weights=None)
+    except ValueError as error:
+        heads = 'channels_per_head'
+        hint = f'. If the network has other heads, give --config.{heads}=…'
+        if heads in told or not str(error).startswith(heads):
+            raise
+        raise ValueError(f'{error}{hint}') from error
     edm2.compare(denoiser.backbone, seen)
     kinds = ('toy_mlp', 'log_density') if room is toy else ('edm2_unet', 'edm')
+    tree = {'network': settings_in(denoiser.backbone, kinds[0])}
     return Converted(
         dtype=dtype,
         variables=variables,
-        network=settings_in(denoiser.backbone, kinds[0]),
+        network=tree['network'],
         denoiser=settings_in(denoiser, kinds[1]),
-        latents=latents_of(denoiser.backbone, facts, settings.latents, room is toy),
+        latents=latents_of(tree, facts, settings.latents),
         facts=facts,
     )
+
+
+def section(facts, name):
+    """A part of the facts that has parts itself, {} if the file does not have it."""
+    found = facts.get(name, {})
+    if not isinstance(found, dict):
+        raise ValueError(f'its {name} ({found!r:.80}) must be settings by name')
+    return found
+
+
+def chosen(told, settings, points):
+    """What from_state_dict takes beside the weights: of the file, else of the settings.
+
+    Errors: ValueError for what is no such number, contradicts the file, or does not apply.
+    """
+    asked = {name: getattr(settings, name) for name in ('channels_per_head', 'sigma_data')}
+    asked = {name: value for name, value in asked.items() if value}
+    for name, value in [*told.items(), *asked.items()]:
+        whole = name == 'channels_per_head'
+        good = edm2.is_number(value) and not (whole and isinstance(value, float))
+        if not good or value < 0 or (value == 0 and name != 'dropout'):
+            kind = 'whole number' if whole else 'number'
+            raise ValueError(f'{name} ({value!r:.80}) must be a {kind} above 0')
+        if told.get(name, value) != value:
+            raise ValueError(f'{name} ({value}): the file says {told[name]}')
+    if not points:
+        return {'dtype': settings.dtype, **asked, **told}
+    if 'channels_per_head' in asked or settings.dtype != 'float32':
+        raise ValueError(
+            f'channels_per_head ({settings.channels_per_head}) and dtype ({settings.dtype}) do not '
+            'apply to a network of the 2-D example: leave them out'
+        )
+    return {**asked, **told}
 
 
 def dtype_of(state):
@@ -94,30 +154,38 @@ def settings_in(component, name):
     return {'name': name, **{f: getattr(component, f) for f in fields if f != 'backbone'}}
 
 
-def latents_of(backbone, facts, wanted, points):
-    """The latents of a network: what the file says, else `wanted`, else by the channels."""
-    if points:
-        return {'name': 'points'}
-    if 'latents' in facts:
-        return facts['latents']
-    encoder = facts.get('encoder', {})
+def latents_of(tree, facts, wanted):
+    """The latents of a network: what the file says, else `wanted`, else by the channels.
+
+    tree: {'network': …} as config.json has it. Errors: ValueError for what no such network has.
+    """
+    channels, points = tree['network']['channels'], tree['network']['name'] == 'toy_mlp'
+    said = facts['latents'] if 'latents' in facts else encoder_of(section(facts, 'encoder'))
+    if said == {}:
+        said = 'points' if points else wanted or BY_CHANNELS.get(channels)
+        if said is None:
+            raise ValueError(
+                f'the file does not say what its {channels} channels are: give '
+                '--config.latents=pixels or sd_vae'
+            )
+    part = config.parse(_Told, {'latents': said}, 'file').latents
+    if wanted and wanted != part.name:
+        raise ValueError(f'latents ({wanted}): the network draws {part.name}')
+    if (latents.table.get(part.name).holds == 'points') != points:
+        raise ValueError(f'file.latents ({part.name}) are none of such a network')
+    config.build(part).stored_shape(snapshots.sample_shape(tree))
+    return config.resolved(part)
+
+
+def encoder_of(encoder):
+    """The latents that the encoder of a pickle makes; {} if the file has none."""
     kind = encoder.get('class')
-    if kind is not None and kind not in LATENTS:
-        raise ValueError(f'its encoder {kind!r} is unknown; known are {", ".join(LATENTS)}')
-    name = LATENTS.get(kind) or wanted or BY_CHANNELS.get(backbone.channels)
-    if name is None:
-        raise ValueError(
-            f'the file does not say what its {backbone.channels} channels are: give '
-            '--config.latents=pixels or sd_vae'
-        )
-    if name != 'sd_vae' or kind is None:
-        return {'name': name}
+    if kind is None:
+        return {}
+    if kind not in list(LATENTS):
+        raise ValueError(f'its encoder {kind!r:.80} is unknown; known are {", ".join(LATENTS)}')
     found = {part: encoder.get(part) for part in ('scale', 'bias')}
-    for part, values in found.items():
-        numbers = isinstance(values, list) and all(isinstance(v, int | float) for v in values)
-        if not numbers or len(values) != backbone.channels:
-            raise ValueError(f'its encoder has {part} {values!r}, not one for each channel')
-    return {'name': name, **found}
+    return {'name': LATENTS[kind], **(found if LATENTS[kind] == 'sd_vae' else {})}
 
 
 def published(network):
@@ -133,6 +201,7 @@ def published(network):
     state = {name: exactly(array, dtype) for name, array in state.items()}
     facts = {'init': room.init_of(denoiser), 'latents': network.config['latents']}
     facts |= {'nimg': network.nimg, 'std': network.std}
+    facts |= {} if report.tracked else {'fit_error': report.fit_error}
     return state, {HEADER: json.dumps(facts, sort_keys=True)}
 
 

@@ -25,6 +25,7 @@ FIXED = {
     'clip_act': 256, 'resample_filter': [1, 1],
 }  # fmt: skip
 FREE = ('use_fp16', 'logvar_channels', 'channel_mult_noise', 'channel_mult_emb')
+MANY = 2**63  # no number that a file tells comes near
 
 
 def read_pickle(p):
@@ -87,21 +88,28 @@ def settings_of(init):
     # Arguments of all blocks may stand together.
     init = dict(init)
     blocks = init.pop('block_kwargs', {})
+    if not isinstance(blocks, dict):
+        raise ValueError(f'block_kwargs ({blocks!r:.80}) must be settings by name')
     told, seen = {}, {}
-    for name, value in [*init.items(), *(blocks.items() if isinstance(blocks, dict) else ())]:
+    for name, value in [*init.items(), *blocks.items()]:
         if name not in known:
             hint = registry.suggest(name, known)
-            raise ValueError(f'the network was made with {name}={value!r}, unknown here.{hint}')
+            raise ValueError(f'the network was made with {name}={value!r:.80}, unknown here.{hint}')
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if not isinstance(item, bool | None) and not is_number(item):
+                raise ValueError(f'{name} ({value!r:.80}) must be a number, or numbers')
         if name in FIXED and value != FIXED[name]:
             raise ValueError(f'{name} ({value!r}) is {FIXED[name]!r} in the network here')
         if name in TOLD:
             told[name] = value
         elif name in SEEN and value is not None:
             seen[SEEN[name]] = value
-    for name, value in told.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f'{name} ({value!r}) must be a number')
     return told, seen
+
+
+def is_number(value):
+    """Whether a value of a file is a finite number, and no truth value."""
+    return type(value) in (int, float) and -MANY < value < MANY
 
 
 def init_of(denoiser):

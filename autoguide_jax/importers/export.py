@@ -18,7 +18,7 @@ class Settings:
     Settings:
       run: run directory, trained or imported
       std: relative EMA length; one that was not tracked is reconstructed
-      target: file to write, .safetensors (its header tells all settings of the network) or .npz
+      target: file to write, .safetensors or .npz; it tells all settings of the network
       nimg: images seen; 0 = the run's latest snapshot
     """
 

@@ -62,6 +62,6 @@ def decode(view, encoding='utf-8'):
         raise Refused(f'a text that is not {encoding}') from None
 
 
-def said(value):
+def described(value):
     """What a value is called in errors."""
     return value.name if type(value) is Name else f'a {type(value).__name__}'

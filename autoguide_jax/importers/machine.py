@@ -14,7 +14,16 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from autoguide_jax.importers.inert import MARK, Blob, Name, Record, Refused, decode, require, said
+from autoguide_jax.importers.inert import (
+    MARK,
+    Blob,
+    Name,
+    Record,
+    Refused,
+    decode,
+    described,
+    require,
+)
 
 # An XXL network has some 100,000; one makes at most one object.
 MAX_OPCODES = 500_000
@@ -203,20 +212,20 @@ def _stack_global(m):
 def _reduce(m):
     arguments, name = m.pop(), m.pop()
     good = type(name) is Name and name.call and type(arguments) is tuple
-    require(good, f'REDUCE of {said(name)}')
+    require(good, f'REDUCE of {described(name)}')
     m.push(name.call(arguments))
 
 
 def _newobj(m):
     arguments, name = m.pop(), m.pop()
     good = type(name) is Name and name.new and type(arguments) is tuple and not arguments
-    require(good, f'NEWOBJ of {said(name)}')
+    require(good, f'NEWOBJ of {described(name)}')
     m.push(name.new())
 
 
 def _build(m):
     state = m.pop()
-    require(m.stack and isinstance(m.stack[-1], Record), f'BUILD of {said(m.stack[-1:])}')
+    require(m.stack and isinstance(m.stack[-1], Record), f'BUILD of {described(m.stack[-1:])}')
     m.stack[-1].build(state)
 
 

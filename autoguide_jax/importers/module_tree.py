@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax.importers import pickles
-from autoguide_jax.importers.inert import Refused, require, said
+from autoguide_jax.importers.inert import Refused, described, require
 
 MAX_DEPTH, MAX_MODULES = 32, 20_000
 # Members of a network file that describe it.
@@ -52,13 +52,13 @@ def _arrays(module, prefix, path, budget):
     state = module.state or {}
     for kind, wanted in (('_parameters', np.ndarray), ('_buffers', np.ndarray), ('_modules', None)):
         members = state.get(kind, {})
-        require(type(members) is dict, f'{prefix}{kind} is {said(members)}')
+        require(type(members) is dict, f'{prefix}{kind} is {described(members)}')
         for name, value in members.items():
             require(type(name) is str, f'{prefix}{kind} has a name that is no text')
             wanted_here = wanted or pickles.Instance
             if value is None:
                 continue
-            require(type(value) is wanted_here, f'{prefix}{name} is {said(value)}')
+            require(type(value) is wanted_here, f'{prefix}{name} is {described(value)}')
             if wanted is None:
                 yield from _arrays(value, f'{prefix}{name}.', (*path, id(module)), budget)
             else:
@@ -67,7 +67,7 @@ def _arrays(module, prefix, path, budget):
 
 def _encoder(encoder):
     """Class, settings and statistics of an encoder."""
-    require(type(encoder) is pickles.Instance, f'an encoder that is {said(encoder)}')
+    require(type(encoder) is pickles.Instance, f'an encoder that is {described(encoder)}')
     state = encoder.state or {}
     facts = {name: state[name] for name in ('vae_name', 'scale', 'bias') if name in state}
     return {'class': encoder.class_name} | pickles.plain(facts)

@@ -15,7 +15,7 @@ import numpy as np
 
 from autoguide_jax import buckets, files
 from autoguide_jax.importers import torch_storage
-from autoguide_jax.importers.inert import Blob, Name, Record, Refused, is_count, require, said
+from autoguide_jax.importers.inert import Blob, Name, Record, Refused, described, is_count, require
 from autoguide_jax.importers.machine import MAX_OPCODES, Machine
 
 MAX_DEPTH, MAX_PLAIN = 16, 200_000
@@ -32,7 +32,7 @@ class Instance(Record):
 
     def build(self, state: Any) -> None:
         """Take the attributes. Errors: Refused unless they are a dict."""
-        require(type(state) is dict, f'{self.class_name} with a state that is {said(state)}')
+        require(type(state) is dict, f'{self.class_name} with a state that is {described(state)}')
         super().build(state)
 
 
@@ -101,7 +101,7 @@ def _array(arguments):
 
 def _dtype(arguments):
     code = arguments[0] if arguments else None
-    require(type(code) is str and code in DTYPES, f'a numpy dtype that is {said(code)}')
+    require(type(code) is str and code in DTYPES, f'a numpy dtype that is {described(code)}')
     return DType(code=code)
 
 
@@ -184,7 +184,7 @@ def plain(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
         return value.value.tolist()
     if type(value) is Instance:
         made = (value.state or {}).get('_init_kwargs', {})
-        require(type(made) is dict, f'{value.class_name} was made with {said(made)}')
+        require(type(made) is dict, f'{value.class_name} was made with {described(made)}')
         return {'class': value.class_name, **inner(made)}
     if type(value) is dict:
         return {inner(str(key)): inner(item) for key, item in value.items()}
@@ -192,4 +192,4 @@ def plain(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
         return [inner(item) for item in value]
     if value is None or type(value) in (bool, int, float, str):
         return value
-    raise Refused(f'{said(value)} among settings')
+    raise Refused(f'{described(value)} among settings')

@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from autoguide_jax import buckets, files, provenance, published, snapshots, stop
-from autoguide_jax.importers import conversion
+from autoguide_jax import buckets, ema, files, provenance, published, snapshots, stop
+from autoguide_jax.importers import conversion, edm2
 from autoguide_jax.progress import Progress
 from autoguide_jax.snapshots import archive
 
@@ -36,8 +36,9 @@ class Settings:
       nimg: images seen, where neither the name nor the header of the file says; 0 = they do
       std: relative EMA length, where neither the name nor the header of the file says; 0 = they do
       dtype: activations inside the network when it is used, float32 or bfloat16
-      channels_per_head: channels of one attention head, where the file does not say
-      sigma_data: standard deviation of the data in model space, where the file does not say
+      channels_per_head: channels of one attention head, where the file does not say; 0 = 64
+      sigma_data: standard deviation of the data in model space, where the file does not say; 0 =
+        0.5
       latents: what the channels are, pixels or sd_vae, where the file does not say; empty = 1 or 3
         channels are pixels, 4 are sd_vae
     """
@@ -46,8 +47,8 @@ class Settings:
     nimg: int = 0
     std: float = 0.0
     dtype: str = 'float32'
-    channels_per_head: int = 64
-    sigma_data: float = 0.5
+    channels_per_head: int = 0
+    sigma_data: float = 0.0
     latents: str = ''
 
     def __post_init__(self):
@@ -111,16 +112,16 @@ def find(settings, workdir):
 
 def in_folder(folder, workdir, settings):
     """Every file of a folder that has a public name, each in the run of its network."""
-    found = []
+    networks = {}
     for name in files.names(folder):
         with contextlib.suppress(ValueError):
-            found.append(source(folder / name, workdir / published.read(name).network, settings))
-    if not found:
+            networks[name] = published.read(name).network
+    if not networks:
         raise ValueError(
             f'src ({folder}) holds no file with a public name, such as '
             'edm2-img512-s-2147483-0.070.pkl; give other files by name, and --config.nimg and std'
         )
-    return found
+    return [source(folder / name, workdir / run, settings) for name, run in networks.items()]
 
 
 def source(file, run, settings):
@@ -168,7 +169,7 @@ def import_file(source, settings, bar):
             state, facts = conversion.read(local)
             source = settled(source, facts)
             network = conversion.convert(state, facts, settings)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # lists in lists in lists
             where = str(source.file)
             text = str(error).replace(local, where)
             raise ValueError(text if where in text else f'{where}: {text}') from error
@@ -202,15 +203,18 @@ def digest(local, bar):
 
 def settled(source, facts):
     """The Source with nimg and std, from the header of the file if nothing else says them."""
-    said = {}
-    for name in ('nimg', 'std'):
-        said[name] = getattr(source, name) or facts.get(name, 0)
-        if not isinstance(said[name], int | float) or said[name] <= 0:
+    found = {}
+    for name, kinds in (('nimg', [int]), ('std', [int, float])):
+        found[name] = value = getattr(source, name) or facts.get(name, 0)
+        if value == 0:
             raise ValueError(
                 f'neither the name of {source.file} nor its header says {name}: give '
                 f'--config.{name}=…, or a public name such as edm2-img512-s-2147483-0.070.pkl'
             )
-    return dataclasses.replace(source, nimg=int(said['nimg']), std=float(said['std']))
+        if type(value) not in kinds or not 0 < value < edm2.MANY:
+            raise ValueError(f'{name} ({value!r:.80}) must be {kinds[-1].__name__}, above 0')
+    ema.std_to_gamma(found['std'])
+    return dataclasses.replace(source, nimg=found['nimg'], std=float(found['std']))
 
 
 def claim(source, network, sha256):
@@ -220,6 +224,8 @@ def claim(source, network, sha256):
     """
     facts = {'name': source.file.name, 'sha256': sha256}
     entry = {**facts, 'nimg': source.nimg, 'std': source.std}
+    if 'fit_error' in network.facts:  # no EMA of training, but a reconstruction
+        entry['fit_error'] = network.facts['fit_error']
     tree = {part: getattr(network, part) for part in COMPARED}
     tree = {'provenance': provenance.describe(), **tree}
     tree['imported'] = {**network.facts, 'files': [entry]}
@@ -235,7 +241,11 @@ def claim(source, network, sha256):
     same = [e for e in known if e['nimg'] == entry['nimg'] and e['std'] == entry['std']]
     wrong = next(differences({p: old[p] for p in COMPARED}, {p: tree[p] for p in COMPARED}), None)
     wrong = wrong or buffers_differ(source.run, network.variables['buffers'])
-    if not wrong and same and same[0]['sha256'] != sha256:
+    stored = {(s.nimg, s.std): s.sha256 for s in snapshots.list_snapshots(source.run)}
+    found = stored.get((source.nimg, source.std))
+    # Another container, or compression, may hold the same arrays.
+    other = bool(same) and same[0]['sha256'] != sha256 and found != content_of(network)
+    if not wrong and other:
         wrong = f'nimg {entry["nimg"]}, std {entry["std"]:g} came from {same[0]["name"]}'
     if wrong:
         raise ValueError(
@@ -245,8 +255,15 @@ def claim(source, network, sha256):
     if not same:
         old['imported']['files'].append(entry)
         files.write_json(file, old)
-    stored = snapshots.list_snapshots(source.run)
-    return not any(s.nimg == source.nimg and s.std == source.std for s in stored)
+    return found is None
+
+
+def content_of(network):
+    """The hash that the snapshot of a Converted network has in the index."""
+    weights = archive.flatten(network.variables['params'], 'params/')
+    weights = {name: leaf.astype(network.dtype) for name, leaf in weights.items()}
+    frozen = archive.flatten(network.variables['buffers'], 'buffers/')
+    return archive.content_hash({**weights, **frozen})
 
 
 def differences(a, b, prefix=''):

@@ -96,6 +96,13 @@ class Digest:
         return self._sha.hexdigest()
 
 
+def content_hash(leaves: collections.abc.Mapping) -> str:
+    """The sha256 that an array file with these leaves, name → array, has in the index."""
+    digest = Digest()
+    collections.deque(digest(leaves.items()), maxlen=0)
+    return digest.hex()
+
+
 @jax.jit
 def _pick(leaf, j):
     return jax.lax.dynamic_index_in_dim(leaf, j, keepdims=False)

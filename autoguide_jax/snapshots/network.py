@@ -1,6 +1,5 @@
 """A network = (run directory, nimg, std), ready to call: main and guides are loaded alike."""
 
-import collections
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -93,8 +92,6 @@ def load_network(
     config = files.read_json(run / 'config.json')
     denoiser = build_denoiser(config)
     leaves, report = posthoc.read(run, std, nimg, max_fit_error)
-    digest = archive.Digest()
-    collections.deque(digest(leaves.items()), maxlen=0)
     variables = {'params': {}, 'buffers': {}} | archive.unflatten(leaves)
     return Network(
         denoiser=denoiser,
@@ -103,6 +100,6 @@ def load_network(
         run=str(run),
         nimg=report.nimg,
         std=report.std,
-        content_hash=digest.hex(),
+        content_hash=archive.content_hash(leaves),
         report=report,
     )

@@ -71,7 +71,8 @@ def assess(run_dir, std: float, nimg: int | None = None, max_fit_error=MAX_FIT_E
     """Return the Report of a network of EMA length std at nimg (None: the latest snapshot).
 
     Reads the index alone. Errors: ValueError for a nimg without snapshot, a std outside
-    (0, 0.2887], or one that the snapshots cannot give within max_fit_error.
+    (0, 0.2887], or one that the snapshots cannot give within max_fit_error; of a single snapshot
+    there is no other length than its own.
     """
     ema.std_to_gamma(std)
     snapshots = archive.list_snapshots(run_dir)
@@ -80,6 +81,11 @@ def assess(run_dir, std: float, nimg: int | None = None, max_fit_error=MAX_FIT_E
         if archive.same((s.nimg, s.std), (nimg, std)):
             return Report(nimg, s.std, 0.0, 1.0, ROUNDING[s.dtype], (s,), (1.0,))
     used = tuple(s for s in snapshots if s.nimg <= nimg)
+    if len(used) == 1:
+        raise ValueError(
+            f'{run_dir}: EMA std {std:g} at nimg {nimg} cannot be made of one snapshot, of std '
+            f'{used[0].std:g}. Ask for that, or add snapshots'
+        )
     profiles = [s.nimg for s in used], [s.std for s in used]
     x = ema.posthoc_coefficients(*profiles, nimg, std)[:, 0]
     fit_error, gain = (float(v[0]) for v in ema.profile_error(*profiles, nimg, std))
