@@ -11,6 +11,7 @@ read back from there. JAX_COMPILATION_CACHE_DIR, JAX's own variable, takes prece
 import importlib
 import inspect
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -160,6 +161,8 @@ def _prepare_jax(flags):
 
     if not flags.get('debug'):
         absl.logging.set_verbosity(absl.logging.ERROR)
+        # Orbax leaves tasks behind whose errors it has raised; asyncio tells of each again.
+        logging.getLogger('asyncio').setLevel(logging.CRITICAL)
     options = {}
     cache = os.environ.get('AUTOGUIDE_JAX_CACHE', '~/.cache/autoguide_jax/xla')
     if cache != 'off' and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:

@@ -97,6 +97,10 @@ class Autoencoder:
             ) from None
         self._placed, self._compiled = {}, {}
 
+    @property
+    def latent_channels(self) -> int:
+        return self.weights['post_quant_conv.bias'].shape[0]
+
     @functools.cached_property
     def content_hash(self) -> str:
         """12 hex digits of the weights, however they are stored."""

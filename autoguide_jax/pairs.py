@@ -175,7 +175,14 @@ def open_autoencoder(pair):
             'scores and shows them'
         )
     needs = f'main.run ({run}) draws latents' if latents_of(tree).needs_vae else ''
-    return autoencoder.open_where_needed(pair, needs, f'main.run ({run}) draws images')
+    found = autoencoder.open_where_needed(pair, needs, f'main.run ({run}) draws images')
+    drawn = tree['network'].get('channels')
+    if found and found.latent_channels != drawn:
+        raise ValueError(
+            f'vae ({pair.vae}) decodes {found.latent_channels} channels; main.run ({run}) draws '
+            f'{drawn}. Give the autoencoder that its data were made with'
+        )
+    return found
 
 
 def settled(pair):

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY = (
@@ -40,7 +41,9 @@ def begin(verb, *settings, count=1, devices=2, workdirs=None, **environment):
 def end(processes, code=0):
     """Wait for them, check their exit codes, and return what each wrote to (stdout, stderr)."""
     try:
-        texts = [process.communicate(timeout=600) for process in processes]
+        # All at once: one that nobody reads from stops where its pipe is full.
+        with ThreadPoolExecutor(len(processes)) as pool:
+            texts = list(pool.map(lambda process: process.communicate(timeout=600), processes))
     finally:
         for process in processes:
             process.kill()

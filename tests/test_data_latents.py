@@ -27,6 +27,8 @@ from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.data import latent_parts, open_dataset
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.frozen import sd_vae
+from autoguide_jax.pairs import Pair, open_autoencoder
+from autoguide_jax.refs import NetworkRef
 
 ROOT = pathlib.Path(cli.__file__).parent.parent
 COUNT = 22
@@ -453,3 +455,13 @@ def test_other_files_are_no_autoencoder(tmp_path):
     files.save_npz(tmp_path / 'a.npz', {'x': np.zeros(3)})
     with pytest.raises(ValueError, match=r'vae \(.*a.npz\) is not an autoencoder such as'):
         Autoencoder(tmp_path / 'a.npz')
+
+
+def test_an_autoencoder_of_other_channels_is_refused(tmp_path):
+    """Before anything is compiled."""
+    space = {'name': 'sd_vae', 'scale': [1.0] * 16, 'bias': [0.0] * 16}
+    tree = {'network': {'name': 'edm2_unet', 'resolution': 8, 'channels': 16}, 'latents': space}
+    files.write_json(tmp_path / 'run/config.json', tree)
+    vae = vae_weights.write(tmp_path / 'vae.npz')
+    with pytest.raises(ValueError, match=r'decodes 4 channels; main.run .* draws 16'):
+        open_autoencoder(Pair(NetworkRef(str(tmp_path / 'run')), vae=vae))
