@@ -92,8 +92,8 @@ def images(trainer, state, devices, batch_size):
         variables = {'params': ema, 'buffers': state['buffers']}
         made = {'denoiser': trainer.denoiser, 'variables': variables, 'config': tree}
         networks.append(Call(types.SimpleNamespace(**made)))
-    programs = Programs(Heun(4), batch_size, stack='off')
-    programs.devices = mesh.over(jax.devices()[:devices])
+    over = mesh.over(jax.devices()[:devices])
+    programs = Programs(Heun(4), batch_size, stack='off', devices=over)
     labels = sample_labels(range(16), 10)
     return programs.all_images(networks, (Guidance(1.7),), np.arange(16), labels)
 
