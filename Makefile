@@ -36,7 +36,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/shellcheck -x .ci/run launch/*.sh
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV)

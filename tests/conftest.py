@@ -16,3 +16,10 @@ import jax  # noqa: E402
 jax.config.update('jax_compilation_cache_dir', os.environ['AUTOGUIDE_JAX_CACHE'])
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
 jax.config.update('jax_num_cpu_devices', 2)
+
+# Begun first: at the end one worker would be alone with them.
+LONGEST = {'test_soak.py', 'test_hosts.py', 'test_resume.py', 'test_gcs_train.py', 'test_disks.py'}
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
