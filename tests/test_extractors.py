@@ -158,7 +158,8 @@ def _int(n):
 
 
 def _stream(shape=(2, 3), stride=(3, 1), offset=0, values=6, code=b''):
-    pickled = [b'\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19', _int(1001), b'}']
+    pickled = [b'\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19', _int(1001)]
+    pickled.append(b'}' + _text('little_endian') + b'\x88s')
     pid = _tuple(
         _text('storage'), b'ctorch\nFloatStorage\n', _text('k'), _text('cpu'), _int(6), b'N'
     )

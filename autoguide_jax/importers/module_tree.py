@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax.importers import pickles
-from autoguide_jax.importers.inert import Refused, described, require
+from autoguide_jax.inert.records import Refused, described, require
 
 MAX_DEPTH, MAX_MODULES = 32, 20_000
 # Members of a network file that describe it.

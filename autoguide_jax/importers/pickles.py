@@ -14,14 +14,22 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import buckets, files
-from autoguide_jax.importers import torch_storage
-from autoguide_jax.importers.inert import Blob, Name, Record, Refused, described, is_count, require
-from autoguide_jax.importers.machine import MAX_OPCODES, Machine
+from autoguide_jax.inert import torch_stream
+from autoguide_jax.inert.machine import MAX_OPCODES, Machine
+from autoguide_jax.inert.records import Blob, Name, Record, Refused, described, is_count, require
 
 MAX_DEPTH, MAX_PLAIN = 16, 200_000
 DTYPES = {f'{kind}{size}' for kind, sizes in {'f': (2, 4, 8), 'i': (1, 2, 4, 8), 'u': (1,)}.items()
           for size in sizes} | {'b1'}  # fmt: skip
+STORAGES = {name: Name(name) for name in ('torch.HalfStorage', 'torch.FloatStorage')}
 ARRAY, DTYPE = Name('numpy.ndarray'), 'numpy.dtype'
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """Elements of one type: a read-only view [count] of the file."""
+
+    elements: np.ndarray
 
 
 @dataclasses.dataclass
@@ -61,7 +69,7 @@ class Array(Record):
         """Take (version, shape, dtype, whether Fortran order, bytes). Errors: Refused."""
         good = type(state) is tuple and len(state) == 5 and type(state[1]) is tuple
         good = good and type(state[2]) is DType and type(state[4]) is Blob
-        good = good and len(state[1]) <= torch_storage.MAX_DIMENSIONS
+        good = good and len(state[1]) <= torch_stream.MAX_DIMENSIONS
         require(good and all(map(is_count, state[1])), 'a numpy array of another layout')
         super().build(None)
         shape, dtype, view = state[1], np.dtype('<' + state[2].code), state[4].view
@@ -114,10 +122,15 @@ class _Totals:
 
     def storage(self, arguments):
         require(len(arguments) == 1, 'a tensor storage of several arguments')
-        return torch_storage.read(arguments[0], self.label, self.budget)
+        require(type(arguments[0]) is Blob, 'a tensor storage that is not of bytes')
+        found, elements = torch_stream.read(arguments[0], STORAGES, self.label, self.budget)
+        require(type(found) is torch_stream.Announced, 'a torch stream without a storage')
+        return Storage(elements[found.key])
 
     def tensor(self, arguments):
-        found = torch_storage.tensor(arguments)
+        good = arguments and type(arguments[0]) is Storage
+        require(good, 'a tensor without a storage')
+        found = torch_stream.tensor(arguments[0].elements, arguments)
         self.left -= found.nbytes
         require(self.left >= 0, 'tensors that are together larger than the file')
         return found

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from autoguide_jax.importers.inert import (
+from autoguide_jax.inert.records import (
     MARK,
     Blob,
     Name,
@@ -36,7 +36,7 @@ class Machine:
     """Interprets one pickle of a blob after another; `load` returns the object of the next one.
 
     world: 'module.name' → Name. persistent: makes an object of a persistent id, None = refused.
-    label: what errors call the file.
+    label: what errors call the file. attributes: dicts may have attributes, which are dropped.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class Machine:
         label: str,
         persistent: Callable[[Any], Any] | None = None,
         budget: list[int] | None = None,
+        attributes: bool = False,
     ):
         self.data, self.start, self.label = blob.view, blob.start, label
-        self.world, self.persistent = world, persistent
+        self.world, self.persistent, self.attributes = world, persistent, attributes
         self.at = self.op_at = 0
         # Shared with the machines of pickles inside this one.
         self.budget = [MAX_OPCODES] if budget is None else budget
@@ -225,6 +226,8 @@ def _newobj(m):
 
 def _build(m):
     state = m.pop()
+    if m.attributes and m.stack and type(m.stack[-1]) is type(state) is dict:
+        return
     require(m.stack and isinstance(m.stack[-1], Record), f'BUILD of {described(m.stack[-1:])}')
     m.stack[-1].build(state)
 

@@ -1,0 +1,1 @@
+"""Foreign pickles as inert records: nothing in them is executed."""
