@@ -1,6 +1,22 @@
-"""Pretrained networks as pure functions (weights, images) → (features, logits)."""
+"""Pretrained networks as pure functions (weights, images) → Output."""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Float
 
 from autoguide_jax.registry import Registry
+
+
+class Output(NamedTuple):
+    """What a network tells of images: features, class logits, and features that keep places.
+
+    spatial: of an early layer, flattened, for sFID; None where a network has none.
+    """
+
+    features: Float[Array, 'n d']
+    logits: Float[Array, 'n k'] | None = None
+    spatial: Float[Array, 'n s'] | None = None
+
 
 table = Registry(
     'frozen',
