@@ -28,16 +28,26 @@ class Progress:
     """Context manager that shows how far a loop is: done/total, rate, elapsed, ETA and notes.
 
     total, done: counts in `unit`; done > 0 after a resume, which does not enter the rate. Plain
-    lines come at most once in `every` seconds, and always at the end. stream and clock exist for
-    tests. In a job of several processes only the first should make one.
+    lines come at most once in `every` seconds, and always at the end. delay, at most `every`:
+    nothing is shown before that many seconds, nor of a loop that ends before. stream and clock
+    exist for tests. In a job of several processes only the first should make one.
     """
 
     def __init__(
-        self, total, unit, label, done=0, *, stream=None, every=10.0, clock=time.monotonic
+        self,
+        total,
+        unit,
+        label,
+        done=0,
+        *,
+        stream=None,
+        every=10.0,
+        delay=0.0,
+        clock=time.monotonic,
     ):
         self.total, self.unit, self.label, self.done = total, unit, label, done
         self._stream = sys.stderr if stream is None else stream
-        self._every, self._clock = every, clock
+        self._every, self._delay, self._clock = every, delay, clock
         self._resumed = done
         self._notes = {}
         self._bar = None
@@ -54,6 +64,7 @@ class Progress:
                 unit=f' {self.unit}',
                 desc=self.label,
                 file=self._stream,
+                delay=self._delay,
                 **_width(self._stream),
             )
         return self
@@ -76,7 +87,7 @@ class Progress:
     def __exit__(self, kind, error, trace):
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif self._clock() - self._start >= self._delay:
             self._write(self._clock(), final=True)
 
     def _noted(self):

@@ -7,14 +7,23 @@ images r ∈ R, generated g ∈ G. Kynkäänniemi et al. 2019 (arXiv:1904.06991)
 Naeem et al. 2020 (arXiv:2002.09797), k = 5, open balls:
 (3) density   = mean over g of #{r : g ∈ B_k(r; R)} / k   (1 for real images; may exceed 1)
 (4) coverage  = share of r with any g in B_k(r; R)
-Each is a pass over |R|·|G| distances on the host; recall adds one over |G|².
+Each is a pass over |R|·|G| distances; recall adds one over |G|². Standard errors: (1) and (3) are
+means over samples; (2) and (4) by the jackknife of GROUPS groups of samples, in the same pass.
 """
 
 import dataclasses
+import math
 from typing import ClassVar
 
+import numpy as np
+
 from autoguide_jax.metrics import neighbours
-from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, mean
+from autoguide_jax.metrics.metric import GROUPS, Bank, Estimate, FeatureMetric, jackknife, mean
+
+
+def _too_few(value, count, least):
+    """The Estimate of a value that has no error."""
+    return Estimate(float(value), math.nan, f'{count} samples, fewer than {least}: no standard error')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +61,18 @@ class Recall(Precision):
     name: ClassVar[str] = 'recall'
 
     def estimate(self, state: Bank, reference) -> Estimate:
-        radii = neighbours.radii(state.features, self.k)[:, -1]
-        counts = neighbours.count_balls(reference.features, state.features, radii, closed=True)
-        return Estimate((counts > 0).mean())
+        x, real = state.features, reference.features
+        # Without a group of samples, k others must be left of each.
+        least = max(2 * GROUPS, self.k + 2 + self.k // (GROUPS - 1) + 1)
+        if len(x) < least:
+            radii = neighbours.radii(x, self.k)[:, -1]
+            covered = neighbours.count_balls(real, x, radii, closed=True) > 0
+            return _too_few(covered.mean(), len(x), least)
+        group = state.groups()
+        radii = neighbours.radii_without(x, self.k, group)
+        radii[np.arange(len(x)), 1 + group] = -np.inf
+        covered = (neighbours.count_balls(real, x, radii, closed=True) > 0).mean(0)
+        return jackknife(covered[0], covered[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,4 +107,10 @@ class Coverage(Precision):
 
     def estimate(self, state: Bank, reference) -> Estimate:
         radii = reference.radii(self.k)
-        return Estimate(neighbours.hit_balls(state.features, reference.features, radii).mean())
+        if state.count < 2 * GROUPS:
+            hits = neighbours.hit_balls(state.features, reference.features, radii)
+            return _too_few((hits > 0).mean(), state.count, 2 * GROUPS)
+        hits = neighbours.hit_balls(state.features, reference.features, radii, state.groups())
+        total = hits.sum(1)
+        without = (total[:, None] > hits).mean(0)
+        return jackknife((total > 0).mean(), without)
