@@ -5,7 +5,9 @@
 
 A row of workdir/results.jsonl is keyed by a hash of the images, the reference, the feature networks
 and the metrics; a row that is there is returned, not made again. Features are computed in blocks,
-by all processes and devices, and kept until the row is written: what was interrupted goes on.
+by all processes and devices, and kept until the row is written: what was interrupted goes on. With
+authenticity among the metrics, workdir/nearest-KEY.png shows the samples that are most like a
+training image.
 """
 
 import contextlib
@@ -14,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from autoguide_jax import config, files, processes, provenance, sample_sets
+from autoguide_jax import config, files, likeness, processes, provenance, sample_sets
 from autoguide_jax.evaluator import Evaluator, check_images, check_names, check_shape
 from autoguide_jax.foreign_images import open_images
 from autoguide_jax.metrics import blocks, scoring
@@ -99,6 +101,9 @@ def main(settings, workdir):
     folder, banks = extract(evaluator, samples, settings, workdir)
     row = None
     if processes.is_main():
+        judged = evaluator.judge(banks)
+        picture = files.path(workdir) / f'nearest-{key}.png'
+        nearest = likeness.show(evaluator, banks, samples, picture)
         row = {
             'key': key,
             'kind': 'evaluate',
@@ -108,7 +113,8 @@ def main(settings, workdir):
                 'manifest': {k: v for k, v in samples.manifest.items() if k != 'provenance'},
             },
             **evaluator.describe(),
-            **evaluator.judge(banks),
+            **judged,
+            **({'nearest': nearest} if nearest else {}),
             'images': samples.num_images,
             'seconds': round(time.monotonic() - start, 3),
             'provenance': provenance.describe(),
@@ -175,6 +181,12 @@ def _table(row):
         'count': row['images'],
         'features': row['features']['noun'],
         **values,
+        **{
+            f'{name}: {what}': found[what]
+            for name, found in row.get('nearest', {}).items()
+            for what in ('picture', 'no_picture', 'copies')
+            if what in found
+        },
         **{f'{name}: none, because': reason for name, reason in row['undefined'].items()},
         **{f'{name}: fewer images than': least for name, least in row.get('fewer', {}).items()},
         'seconds': row['seconds'],

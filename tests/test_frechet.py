@@ -1,4 +1,4 @@
-"""Truths about the Fréchet distance and about neighbours: closed forms, golden arrays."""
+"""Truths about the Fréchet distance: closed forms, golden arrays."""
 
 import math
 import pathlib
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autoguide_jax import metrics
-from autoguide_jax.metrics import frechet, neighbours
+from autoguide_jax.metrics import frechet
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'frechet.npz'
 
@@ -61,32 +61,3 @@ def test_frechet_refuses_what_are_no_moments(change, words):
     good = {'mu1': np.zeros(2), 'sigma1': np.eye(2), 'mu2': np.zeros(2), 'sigma2': np.eye(2)}
     with pytest.raises(ValueError, match=words):
         metrics.frechet_distance(**{**good, **change})
-
-
-def test_neighbours_in_blocks_are_those_of_the_full_matrix(monkeypatch):
-    monkeypatch.setattr(neighbours, 'ROWS', 7)
-    monkeypatch.setattr(neighbours, 'COLUMNS', 5)
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(3, 1, (23, 4)), rng.normal(3, 1, (18, 4))
-    squares = ((a[:, None] - a[None]) ** 2).sum(-1)
-    radii = neighbours.radii(a, 3)
-    np.testing.assert_allclose(radii, np.sort(squares, 1)[:, 1:4], rtol=1e-9)
-    cross = ((b[:, None] - a[None]) ** 2).sum(-1)
-    inside = cross <= radii[:, -1]
-    assert 0 < inside.sum() < inside.size
-    for closed in (True, False):
-        counts = neighbours.count_balls(b, a, radii[:, -1], closed)
-        np.testing.assert_array_equal(counts, inside.sum(1))
-    np.testing.assert_array_equal(neighbours.hit_balls(b, a, radii[:, -1]), inside.any(0))
-
-
-def test_points_on_the_sphere_are_in_the_closed_ball_only():
-    x = np.array([[0.1], [0.4], [0.7], [1.0]])
-    radii = neighbours.radii(x, 1)[:, -1]
-    np.testing.assert_array_equal(neighbours.count_balls(x, x, radii, closed=True), [2, 3, 3, 2])
-    np.testing.assert_array_equal(neighbours.count_balls(x, x, radii, closed=False), [1, 1, 1, 1])
-
-
-def test_k_must_leave_a_neighbour():
-    with pytest.raises(ValueError, match=r'k \(3\) .* number of images \(3\)'):
-        neighbours.radii(np.zeros((3, 2)), 3)

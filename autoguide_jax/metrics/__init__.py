@@ -14,6 +14,7 @@ __all__ = ['frechet_distance', 'minimised', 'open_extractor', 'open_reference', 
 table = Registry(
     'metrics',
     {
+        'authenticity': 'autoguide_jax.metrics.memorisation:Authenticity',
         'class_accuracy': 'autoguide_jax.metrics.classes:ClassAccuracy',
         'class_entropy': 'autoguide_jax.metrics.classes:ClassEntropy',
         'class_variance': 'autoguide_jax.metrics.classes:ClassVariance',

@@ -92,7 +92,7 @@ def build(
                     found.merge(Moments(int(part[0]), *part[1:]))
             bank.extend(block)
     mu, sigma = sums['pooled'].gaussian()
-    arrays = {'mu': mu, 'sigma': sigma, **bank.arrays}
+    arrays = {'mu': mu, 'sigma': sigma, **bank.arrays, 'rows': rows[kept]}
     if sums['spatial'].count:
         arrays['mu_s'], arrays['sigma_s'] = sums['spatial'].gaussian()
     header = {**identity, 'num_classes': dataset.num_classes}

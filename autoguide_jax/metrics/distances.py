@@ -10,7 +10,6 @@ What (2) does not decide is computed in float64. There, d² < 1e-12·(s_a + s_b)
 equal images that rounding alone tells apart are equal.
 """
 
-import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 

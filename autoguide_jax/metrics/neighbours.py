@@ -39,9 +39,9 @@ def _count(between, row_limits, column_limits, closed):
 def count_balls(
     points: Float[np.ndarray, 'n d'],
     centres: Float[np.ndarray, 'm d'],
-    squared_radii: Float[np.ndarray, 'm *g'],
+    squared_radii: Float[np.ndarray, 'm ...'],
     closed: bool,
-) -> Int[np.ndarray, 'n *g']:
+) -> Int[np.ndarray, 'n ...']:
     """Return for each point the number of balls around centres that contain it.
 
     squared_radii: [m], or [m, g] for g sets of balls; −∞ = not in the set.

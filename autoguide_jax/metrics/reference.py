@@ -1,8 +1,8 @@
 """Statistics of the real images that metrics compare with, and where they come from.
 
-An npz holds mu, sigma (all `count` images, float64), features, labels and predicted classes (of at
-most `num_features` images, a fixed random subset), and a JSON header that says which data set,
-transform and extractor they belong to. Anything that does not fit is refused.
+An npz holds mu, sigma (all `count` images, float64), features, labels, predicted classes and rows
+in the data set (of at most `num_features` images, a fixed random subset), and a JSON header that
+says which data set, transform and extractor they belong to. Anything that does not fit is refused.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from autoguide_jax import files
 from autoguide_jax.metrics import neighbours
 from autoguide_jax.metrics.frechet import Against
 
-ARRAYS = ('mu', 'sigma', 'features', 'labels', 'predicted', 'mu_s', 'sigma_s')
+ARRAYS = ('mu', 'sigma', 'features', 'labels', 'predicted', 'rows', 'mu_s', 'sigma_s')
 PLAIN = (
     'plain npz without a header: the data set, the number of images and the extractor are not '
     'recorded and cannot be checked; only the Fréchet distance can use it'
@@ -31,9 +31,9 @@ class Reference:
     """Statistics of real images in one feature space.
 
     header: data, data_fingerprint, count, extractor, weights_hash, num_classes, content_hash; {}
-    for a plain npz, whose `warning` says what is missing. features, labels (−1 = none) and
-    predicted (−1 = no logits) have one row per image kept, None = not recorded. mu_s, sigma_s: of
-    spatial features.
+    for a plain npz, whose `warning` says what is missing. features, labels (−1 = none), predicted
+    (−1 = no logits) and rows (in the data set) have one row per image kept, None = not recorded.
+    mu_s, sigma_s: of spatial features.
     """
 
     mu: Float[np.ndarray, ' d']
@@ -43,6 +43,7 @@ class Reference:
     features: Float[np.ndarray, 'm d'] | None = None
     labels: Int[np.ndarray, ' m'] | None = None
     predicted: Int[np.ndarray, ' m'] | None = None
+    rows: Int[np.ndarray, ' m'] | None = None
     header: dict = dataclasses.field(default_factory=dict)
     source: str = 'the reference'
     warning: str | None = None
