@@ -14,7 +14,8 @@ N, M, D = 90, 110, 12
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Several blocks each way, the last ones not full."""
+    """Several blocks each way, the last ones not full; candidates that are seldom enough."""
+    monkeypatch.setattr(neighbours, 'SPARE', 0)
     monkeypatch.setattr(distances, 'ROWS', 16)
     monkeypatch.setattr(distances, 'COLUMNS', 32)
 
@@ -43,6 +44,11 @@ def near(rng, n):
     return 1000 + rng.normal(0, 1, (n, D))
 
 
+def clumps(rng, n):
+    """Four clumps so far apart that float32 sees no distances within one."""
+    return 300 * np.eye(4, D)[np.arange(n) % 4] + rng.normal(0, 0.1, (n, D))
+
+
 def far(rng, n):
     """Beyond what the squares of float32 hold."""
     return rng.normal(0, 1e25, (n, D))
@@ -52,7 +58,7 @@ def same(rng, n):
     return np.ones((n, D))
 
 
-KINDS = (gauss, heavy, whole, copies, near, far, same)
+KINDS = (gauss, heavy, whole, copies, clumps, near, far, same)
 
 
 def pair(kind):
@@ -100,7 +106,8 @@ def test_balls_hold_what_the_definition_says(kind):
 @pytest.mark.parametrize('kind', KINDS)
 def test_leaving_out_a_group_is_measuring_the_others(kind):
     a, b = pair(kind)
-    group = np.random.default_rng(1).integers(0, 4, M)
+    # A clump is a group: without it, the nearest are beyond the first candidates.
+    group = np.arange(M) % 4 if kind is clumps else np.random.default_rng(1).integers(0, 4, M)
     radii = neighbours.radii_without(b, 3, group)
     radii[np.arange(M), 1 + group] = -np.inf
     counts = neighbours.count_balls(a, b, radii, closed=True)
@@ -114,6 +121,7 @@ def test_leaving_out_a_group_is_measuring_the_others(kind):
 
 def test_most_pairs_are_decided_on_the_devices(monkeypatch):
     asked = []
+    monkeypatch.setattr(neighbours, 'SPARE', 8)
     exact = distances.Between.exact
     monkeypatch.setattr(
         distances.Between, 'exact', lambda *args: asked.append(len(args[1])) or exact(*args)
@@ -121,7 +129,7 @@ def test_most_pairs_are_decided_on_the_devices(monkeypatch):
     monkeypatch.setattr(distances.Between, 'exact_rows', None)
     a, b = (np.random.default_rng(i).normal(3, 1, (400, 64)).astype(np.float32) for i in range(2))
     radii = neighbours.radii(b, 3)[:, -1]
-    assert sum(asked) == 400 * (3 + neighbours.SPARE)
+    assert sum(asked) == 400 * 11
     asked.clear()
     neighbours.count_balls(a, b, radii * 1.5, closed=True)
     assert sum(asked) < 50
