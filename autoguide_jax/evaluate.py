@@ -181,14 +181,20 @@ def _table(row):
         'count': row['images'],
         'features': row['features']['noun'],
         **values,
-        **{
-            f'{name}: {what}': found[what]
-            for name, found in row.get('nearest', {}).items()
-            for what in ('picture', 'no_picture', 'copies')
-            if what in found
-        },
+        **_nearest(row.get('nearest', {})),
         **{f'{name}: none, because': reason for name, reason in row['undefined'].items()},
         **{f'{name}: fewer images than': least for name, least in row.get('fewer', {}).items()},
         'seconds': row['seconds'],
         'key': row['key'],
     }
+
+
+def _nearest(found):
+    """What is printed of samples that are like training images."""
+    values = {}
+    for name, facts in found.items():
+        shown = {k: facts[k] for k in ('copies', 'picture', 'no_picture') if k in facts}
+        if facts['searched'] < facts['training_images']:
+            shown['searched'] = f'{facts["searched"]} of {facts["training_images"]} images'
+        values |= {f'{name}: {k.replace("_", " ")}': value for k, value in shown.items()}
+    return values

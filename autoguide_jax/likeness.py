@@ -63,6 +63,8 @@ def _show(evaluator, prefix, metric, banks, samples, target):
         f'{ratio:.3f}   sample {sample}, image {row}' for sample, row, _, ratio in facts['pairs']
     ]
     title = f'{metric.features.noun}: distance to the nearest image / its own to the next one'
+    if facts['searched'] < facts['training_images']:
+        title += f', of {facts["searched"]} of {facts["training_images"]} images'
     files.write_bytes(target, draw(made, evaluator.dataset.images(rows), captions, title))
     return {**facts, 'picture': target.name}
 

@@ -123,6 +123,7 @@ def test_planted_copies_are_found_and_shown(digits, samples, cache, tmp_path):
     assert table['authenticity: copies'] == nearest['copies'] == 2
     assert nearest['searched'] == nearest['training_images'] == 900
     assert nearest['pairs'][:2] == [[3, 5, 0.0, 0.0], [20, 700, 0.0, 0.0]]
+    assert 'authenticity: searched' not in table
     ratios = [pair[3] for pair in nearest['pairs']]
     assert len(ratios) == likeness.PAIRS and ratios == sorted(ratios) and ratios[2] > 0
     assert row['metrics']['authenticity'] <= 22 / 24
@@ -143,7 +144,7 @@ def test_without_rows_or_data_there_is_a_reason_and_no_picture(samples, cache, t
     header = {**old.header, 'content_hash': references.content_hash(arrays)}
     references.save(references.Reference(**arrays, header=header), tmp_path / 'old.npz')
     row = evaluate.main(settings(samples, cache, reference=str(tmp_path / 'old.npz')), tmp_path)
-    assert 'delete it, and it is made anew' in row['authenticity: no_picture']
+    assert 'delete it, and it is made anew' in row['authenticity: no picture']
     assert row['authenticity'] <= 22 / 24 and row['authenticity: copies'] == 2
     assert 'authenticity: no picture: ' in capsys.readouterr().err
     assert not list(tmp_path.glob('*.png'))

@@ -203,7 +203,10 @@ class Between:
                 squares[len(self.b) - j :] = np.inf
                 theirs = jax.device_put((columns, squares), whole)
                 places = self._put(column_numbers, j, self._width, -1, whole)
+                before = best
                 best, index = _smallest(best, index, points, theirs, numbers, places)
+                # Blocks wait on the devices by ones, however many there are.
+                jax.block_until_ready(before)
             n = min(self._height, len(self.a) - i)
             limit = np.ldexp(np.asarray(best)[:n, -1].astype(np.float64), 2 * self.exponent)
             # All are candidates: nothing else is anywhere.

@@ -17,8 +17,6 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import numpy as np
-
 from autoguide_jax.metrics import neighbours
 from autoguide_jax.metrics.metric import GROUPS, Bank, Estimate, FeatureMetric, jackknife, mean
 
@@ -72,9 +70,7 @@ class Recall(Precision):
             radii = neighbours.radii(x, self.k)[:, -1]
             covered = neighbours.count_balls(real, x, radii, closed=True) > 0
             return _too_few(covered.mean(), len(x), least)
-        group = state.groups()
-        radii = neighbours.radii_without(x, self.k, group)
-        radii[np.arange(len(x)), 1 + group] = -np.inf
+        radii = neighbours.radii_without(x, self.k, state.groups())
         covered = (neighbours.count_balls(real, x, radii, closed=True) > 0).mean(0)
         return jackknife(covered[0], covered[1:])
 

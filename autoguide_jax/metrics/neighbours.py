@@ -71,15 +71,15 @@ def hit_balls(
 def _settle(between: Between, least: int, pick: Callable) -> list[np.ndarray]:
     """Return pick's arrays, one row per point, of candidates that (2) proves enough.
 
-    pick: (index [r, c], squared distances [r, c] ascending) → (arrays [r, …], the largest squared
-    distance [r] they rest on).
+    pick: (points [r], index [r, c], squared distances [r, c] ascending) → (arrays [r, …], the
+    largest squared distance [r] they rest on).
     """
     width = min(least + SPARE, between.others)
     parts = []
     for i, index, limit in between.smallest(width):
         rows = i + np.arange(len(index))
         squares = between.exact(np.repeat(rows, width), index.ravel()).reshape(index.shape)
-        found, last = pick(*_sorted(index, squares))
+        found, last = pick(rows, *_sorted(index, squares))
         open_rows = np.flatnonzero(last > limit)
         for start in range(0, len(open_rows), TOGETHER):
             stop.check(between.doing)
@@ -98,7 +98,7 @@ def _all(between, rows, width, pick):
         width = min(8 * width, between.others)
         index = np.argpartition(squares[left], width - 1, 1)[:, :width]
         index, near = _sorted(index, np.take_along_axis(squares[left], index, 1))
-        found, last = pick(index, near)
+        found, last = pick(rows[left], index, near)
         result = found if result is None else result
         for array, right in zip(result, found):
             array[left] = right
@@ -125,7 +125,7 @@ def radii(x: Float[np.ndarray, 'n d'], k: int) -> Float[np.ndarray, 'n k']:
     Errors: ValueError unless 1 ≤ k < n.
     """
     _check(k, len(x))
-    pick = lambda index, squares: ([squares[:, :k].copy()], squares[:, k - 1])
+    pick = lambda _, index, squares: ([squares[:, :k].copy()], squares[:, k - 1])
     (found,) = _settle(Between(x, x, 'looking for neighbours'), k, pick)
     return found
 
@@ -135,17 +135,18 @@ def radii_without(
 ) -> Float[np.ndarray, 'n g+1']:
     """Return the squared distance of each point to its k-th nearest other one, in all and in parts.
 
-    Column 0: among all; column 1 + j: among those not in group j of 0 … g − 1.
+    Column 0: among all; column 1 + j: among those not in group j of 0 … g − 1, −∞ for points in it.
     Errors: ValueError unless 1 ≤ k < n without the largest group.
     """
     count = groups.max() + 1
     _check(k, len(x) - np.bincount(groups).max(), ' outside a group')
 
-    def pick(index, squares):
+    def pick(rows, index, squares):
         columns = [squares[:, k - 1]]
         for j in range(count):
             others = np.where(groups[index] == j, np.inf, squares)
-            columns.append(np.partition(others, k - 1, 1)[:, k - 1])
+            found = np.partition(others, k - 1, 1)[:, k - 1]
+            columns.append(np.where(groups[rows] == j, -np.inf, found))
         found = np.stack(columns, 1)
         return [found], found.max(1)
 
@@ -162,5 +163,5 @@ def nearest(
     """
     if not len(others):
         raise ValueError('there are no points to be near to')
-    pick = lambda index, squares: ([index[:, 0].copy(), squares[:, 0].copy()], squares[:, 0])
+    pick = lambda _, index, squares: ([index[:, 0].copy(), squares[:, 0].copy()], squares[:, 0])
     return tuple(_settle(Between(points, others, 'looking for the nearest'), 1, pick))
