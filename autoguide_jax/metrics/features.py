@@ -103,7 +103,7 @@ class Extractor:
             full = np.zeros((self.block, *part.shape[1:]), np.uint8)
             full[: len(part)] = part
             work = functools.partial(self.apply, full)
-            sent.append((stop.interruptible(work, f'compiling {self.noun}'), len(part)))
+            sent.append((stop.interruptible(work, f'computing {self.noun}'), len(part)))
         return sent
 
     def fetch(self, sent: list) -> Output:
