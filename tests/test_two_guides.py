@@ -212,6 +212,23 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
         report.main(tmp_path)
 
 
+def test_scores_on_different_seeds_are_not_compared(tmp_path):
+    """Workers take the sets of seeds in any order: two settings may share none yet."""
+    made_up(tmp_path, lambda w, a, i: 3 * (w == 1) + w + a)
+    at = lambda row: tuple(row['setting'][name] for name in ('weight', 'alpha'))
+    only = {(1.0, 0.0): 0, (1.5, 0.0): 100}
+    rows = files.read_jsonl(tmp_path / 'results.jsonl')
+    rows = [row for row in rows if row['seeds'][0] == only.get(at(row), row['seeds'][0])]
+    files.write_jsonl(tmp_path / 'results.jsonl', rows)
+    report.main(tmp_path)
+    text = ' '.join(Page((tmp_path / 'report.html').read_text()).words)
+    assert '4 of 21 scores' in text
+    text = page.answer(read(tmp_path)).replace('\u00a0', ' ')
+    assert text.startswith('Best is w = 1.5 at α = 0: 1.5')
+    assert 'Autoguidance alone reaches 2.500 ± 0.000 at w = 1.5, 1.000 more' in text
+    assert text.endswith('Without guidance: 4.000.')
+
+
 @pytest.mark.parametrize(
     'changes, message',
     [
