@@ -1,8 +1,10 @@
 """Two guides at once: the preset, its sweep over (w, α), and the page with the figure."""
 
+import dataclasses
 import io
 import json
 import re
+import shutil
 import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +93,18 @@ def test_examples_are_the_images_that_sampling_draws(swept, runs, tmp_path):
     assert set(kept) == {(1.0, None), *((w, a) for w in (1.5, 2.0) for a in (0.0, 0.5, 1.0))}
     assert np.abs(kept[2.0, 0.5].astype(int) - drawn).max() <= 1
     assert np.abs(kept[2.0, 0.0].astype(int) - drawn).max() > 1
+
+
+def test_a_shared_sweep_asks_for_each_key_once_before_it_scores(swept, tmp_path, monkeypatch):
+    """A key reads the folders of all runs, which may lie in a bucket."""
+    workdir, chosen, table = swept
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    shared = dataclasses.replace(chosen, score=dataclasses.replace(chosen.score, shared=True))
+    asked, keys, score = [], Scorer.keys, Scorer.score
+    monkeypatch.setattr(Scorer, 'keys', lambda *a, **k: asked.append('key') or keys(*a, **k))
+    monkeypatch.setattr(Scorer, 'score', lambda *a, **k: asked.append('score') or score(*a, **k))
+    assert sweep.main(shared, tmp_path) == table
+    assert asked.index('score') == asked.count('score') == 18
 
 
 def test_one_worker_draws_the_examples_and_the_others_wait(tmp_path, monkeypatch):
