@@ -17,7 +17,17 @@ import tiny
 from PIL import Image
 from webpage import Page
 
-from autoguide_jax import claims, config, files, generate, report, sample_sets, sweep
+from autoguide_jax import (
+    claims,
+    config,
+    files,
+    generate,
+    processes,
+    report,
+    sample_sets,
+    stop,
+    sweep,
+)
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.guidance import Guidance, split_total
@@ -93,6 +103,20 @@ def test_examples_are_the_images_that_sampling_draws(swept, runs, tmp_path):
     assert set(kept) == {(1.0, None), *((w, a) for w in (1.5, 2.0) for a in (0.0, 0.5, 1.0))}
     assert np.abs(kept[2.0, 0.5].astype(int) - drawn).max() <= 1
     assert np.abs(kept[2.0, 0.0].astype(int) - drawn).max() > 1
+
+
+def test_devices_are_looked_for_before_one_is_needed(runs, tmp_path, monkeypatch):
+    """A search that hangs is reported only where its time is limited: in health.quick."""
+
+    def hang():
+        raise stop.Hung('no devices found')
+
+    monkeypatch.setattr(processes, 'find_devices', hang)
+    monkeypatch.setattr(generate, 'sample_labels', lambda *_: pytest.fail('labels need a device'))
+    given = {**runs, 'guidance.alpha': '0.5', 'sample.classes': 'random'}
+    chosen = settings(generate.Settings, ':sample', **given)
+    with pytest.raises(stop.Hung, match='no devices found'):
+        generate.main(chosen, tmp_path)
 
 
 def test_a_shared_sweep_asks_for_each_key_once_before_it_scores(swept, tmp_path, monkeypatch):
