@@ -20,7 +20,7 @@ import numpy as np
 from autoguide_jax import config, files, health, processes, provenance, stop
 from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluate import Evaluator
-from autoguide_jax.generation import Programs
+from autoguide_jax.generation import Programs, check_classes
 from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
@@ -90,8 +90,7 @@ class ScoreSettings:
                 f'repeats ({self.repeats}) must be at least 1, examples ({self.examples}) in '
                 f'0…{self.images}, the images per setting'
             )
-        if self.classes not in ('random', 'balanced'):
-            raise ValueError(f"classes ({self.classes!r}) must be 'random' or 'balanced'")
+        check_classes(self.classes)
         minimised(self.metrics)
 
     def blocks(self):
