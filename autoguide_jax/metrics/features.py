@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from autoguide_jax import files, stop
 from autoguide_jax.frozen import efficientnet_lite0
-from autoguide_jax.metrics import torch_file
+from autoguide_jax.metrics import weights_file
 from autoguide_jax.metrics.metric import check_images
 from autoguide_jax.registry import Registry
 
@@ -130,9 +130,10 @@ def find_efficientnet_lite0() -> pathlib.Path:
 
 @functools.cache
 def _efficientnet_weights(p: pathlib.Path):
-    if not files.sha256(p).startswith(EFFNET_SHA256):
+    state, sha256 = weights_file.read(p)
+    if not sha256.startswith(EFFNET_SHA256):
         raise ValueError(f'{p} is damaged: its sha256 does not begin with {EFFNET_SHA256}')
-    return efficientnet_lite0.from_state_dict(torch_file.read_state_dict(p))
+    return efficientnet_lite0.from_state_dict(state)
 
 
 def open_efficientnet_lite0(
