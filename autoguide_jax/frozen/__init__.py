@@ -22,6 +22,7 @@ table = Registry(
     'frozen',
     {
         'efficientnet_lite0': 'autoguide_jax.frozen.efficientnet_lite0:apply',
+        'inception_v3': 'autoguide_jax.frozen.inception_v3:apply',
         'small_cnn': 'autoguide_jax.frozen.small_cnn:apply',
     },
 )

@@ -15,6 +15,7 @@ The Inception score of ADM, torch-fidelity and NVIDIA's metrics takes the logits
 as the first one did: so does `apply`, unless told otherwise.
 """
 
+import difflib
 import functools
 import re
 from collections.abc import Mapping
@@ -53,7 +54,9 @@ def from_state_dict(state: Mapping[str, np.ndarray]) -> dict:
 
     def take(name, shape):
         if name not in given or tuple(given[name].shape) != shape:
-            found = tuple(given[name].shape) if name in given else 'nothing'
+            near = difflib.get_close_matches(name, sorted(unused), 3)
+            nothing = f'nothing, but {", ".join(near)}' if near else 'nothing'
+            found = tuple(given[name].shape) if name in given else nothing
             raise ValueError(
                 f'inception_v3: expected {name!r} {shape}, found {found}; weights of other '
                 'Inceptions, such as that of torchvision, do not serve'

@@ -26,6 +26,7 @@ table = Registry(
     {
         'classifier': 'autoguide_jax.metrics.classifier:open_classifier',
         'efficientnet_lite0': 'autoguide_jax.metrics.features:open_efficientnet_lite0',
+        'inception': 'autoguide_jax.metrics.inception:open_inception',
     },
 )
 

@@ -1,9 +1,10 @@
 """Weights files of public networks as arrays, by name; nothing in them is executed.
 
-Read are .npz and .safetensors, and what torch.save writes (.pth, .pt, .bin, .ckpt): the zip that it
-has written since 1.6, and the legacy stream of before. Formats are told apart by content, whatever
-the file is called. Types are float16, 32, 64 and integers: bfloat16 is refused, for no public file
-of the networks here is in it, and its 8 bits would be another network under the same name.
+Read are .npz and .safetensors, what torch.save writes (.pth, .pt, .bin, .ckpt): the zip that it has
+written since 1.6, and the legacy stream of before; and the pickled modules of NVIDIA's detectors
+(.pkl). Formats are told apart by content, whatever the file is called. Types are float16, 32, 64
+and integers: bfloat16 is refused, for no public file of the networks here is in it, and its 8 bits
+would be another network under the same name.
 """
 
 import hashlib
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files, state_dicts
-from autoguide_jax.inert import torch_stream, torch_zip
+from autoguide_jax.inert import pickles, torch_stream, torch_zip
 from autoguide_jax.inert.records import Blob, Name, Refused, require
 
 # Where training programs put the weights among other things.
 WRAPPERS = ('state_dict', 'model', 'teacher')
 # A pickle of protocol 2 that begins with torch's magic number.
 LEGACY = b'\x80\x02\x8a\x0a' + torch_stream.MAGIC.to_bytes(10, 'little')
+PICKLE = b'\x80'
 # Names that an error shows, and characters.
 MAX_SHOWN, MAX_TEXT = 5, 500
 
@@ -75,8 +77,10 @@ def _parser(data, label):
         if any(name.endswith(torch_zip.PICKLE) for name in names):
             return _read_zip
         return lambda data, label: state_dicts.parse(data, '.npz', label)
+    if data.startswith(PICKLE):
+        return _read_pickle
     raise ValueError(
-        f'{label} is no weights file: neither .npz nor .safetensors nor of torch.save '
+        f'{label} is no weights file: neither .npz nor .safetensors nor of torch.save nor a pickle '
         f'(it begins with {data[:8]!r})'
     )
 
@@ -88,6 +92,14 @@ def _read_stream(data, label):
 
 def _read_zip(data, label):
     return _read_torch(label, lambda: torch_zip.read(data, WORLD, 'its data.pkl'))
+
+
+def _read_pickle(data, label):
+    module = pickles.interpret(memoryview(data), str(label), pickles.LAYERS)
+    try:
+        return pickles.state_dict(module)
+    except Refused as error:
+        raise ValueError(f'{label}: {error}') from error
 
 
 def _read_torch(label, load):
