@@ -25,6 +25,7 @@ table = Registry(
     'extractors',
     {
         'classifier': 'autoguide_jax.metrics.classifier:open_classifier',
+        'dinov2': 'autoguide_jax.metrics.dinov2:open_dinov2',
         'efficientnet_lite0': 'autoguide_jax.metrics.features:open_efficientnet_lite0',
         'inception': 'autoguide_jax.metrics.inception:open_inception',
     },
@@ -96,7 +97,8 @@ class Extractor:
             block = images[start : start + self.batch_size]
             full = np.zeros((self.batch_size, *block.shape[1:]), np.uint8)
             full[: len(block)] = block
-            f, l = stop.interruptible(functools.partial(self.apply, full), 'computing features')
+            run = functools.partial(self.apply, full)
+            f, l = stop.interruptible(run, 'computing features')[:2]
             features.append(np.asarray(f, np.float32)[: len(block)])
             logits.append(None if l is None else np.asarray(l, np.float32)[: len(block)])
         features = np.concatenate(features)
