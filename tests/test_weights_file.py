@@ -190,8 +190,21 @@ def test_code_is_refused_and_not_run(tmp_path, write, name):
 
 @pytest.mark.parametrize('data', [b'', b'GIF89a', b'\x80\x04\x95' + bytes(20), b'PK', bytes(40)])
 def test_another_file_is_named(tmp_path, data):
-    with pytest.raises(ValueError, match=r'weights\.bin is (no weights file|damaged)'):
+    with pytest.raises(ValueError, match=r'weights\.bin is (no weights file|damaged|not a pickle)'):
         read(tmp_path, data)
+
+
+def detector():
+    """A pickled module with the arrays that such a file can hold."""
+    inner = pf.attributes({'w': pf.parameter(ARRAYS['w'])}, {'half': pf.tensor(ARRAYS['half'])})
+    pool = pf.New(pf.Global('torch.nn.modules.pooling', 'MaxPool2d'), pf.attributes(stride=2))
+    outer = pf.attributes(modules={'conv': pf.persistent('Conv', inner), 'pool': pool})
+    return pf.dump(pf.persistent('Detector', outer))
+
+
+def test_a_pickled_module_gives_its_arrays(tmp_path):
+    found = read(tmp_path, detector())
+    same(found, {f'conv.{name}': ARRAYS[name] for name in ('w', 'half')})
 
 
 def test_types_that_are_rounded_are_refused(tmp_path):
@@ -217,6 +230,7 @@ def outcome(data):
 def fuzz(inputs, seed=0):
     """Counter of the outcomes of so many mutated files."""
     rng, given = random.Random(seed), [write(ARRAYS) for write in WRITERS.values()]
+    given.append(detector())
     for data in given:
         weights_file._parser(data, 'a')(data, 'a')
     counts = dict.fromkeys(('read', 'refused'), 0)

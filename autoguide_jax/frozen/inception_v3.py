@@ -15,7 +15,6 @@ The Inception score of ADM, torch-fidelity and NVIDIA's metrics takes the logits
 as the first one did: so does `apply`, unless told otherwise.
 """
 
-import difflib
 import functools
 import re
 from collections.abc import Mapping
@@ -50,33 +49,39 @@ def from_state_dict(state: Mapping[str, np.ndarray]) -> dict:
     """
     torch = TORCH_FIRST in state
     given = {k: v for k, v in state.items() if not IGNORED.fullmatch(k)} if torch else _flat(state)
-    unused = set(given)
-
-    def take(name, shape):
-        if name not in given or tuple(given[name].shape) != shape:
-            near = difflib.get_close_matches(name, sorted(unused), 3)
-            nothing = f'nothing, but {", ".join(near)}' if near else 'nothing'
-            found = tuple(given[name].shape) if name in given else nothing
-            raise ValueError(
-                f'inception_v3: expected {name!r} {shape}, found {found}; weights of other '
-                'Inceptions, such as that of torchvision, do not serve'
-            )
-        unused.discard(name)
-        return np.asarray(given[name], np.float64)
-
-    weights = {}
+    stems = {
+        layer.name: f'{layer.torch}.' if torch else _flat_name(f'{layer.name}/')
+        for layer, _ in inception_graph.layers()
+    }
+    parts, last = (TORCH_PARTS, 'fc.') if torch else (TF_PARTS, 'output_')
+    expected = {f'{last}weight': (CLASSES, FEATURES), f'{last}bias': (CLASSES,)}
     for layer, inputs in inception_graph.layers():
-        stem = f'{layer.torch}.' if torch else _flat_name(f'{layer.name}/')
-        parts = [f'{stem}{part}' for part in (TORCH_PARTS if torch else TF_PARTS)]
         count, height, width = layer.conv[:3]
-        kernel = take(parts[0], (count, inputs, height, width))
-        weights[layer.name] = _folded(kernel, *(take(part, (count,)) for part in parts[1:]))
-    last = 'fc.' if torch else 'output_'
-    kernel, bias = take(f'{last}weight', (CLASSES, FEATURES)).T, take(f'{last}bias', (CLASSES,))
+        shapes = [(count, inputs, height, width), *[(count,)] * 4]
+        expected |= {f'{stems[layer.name]}{part}': shape for part, shape in zip(parts, shapes)}
+    _check(given, expected)
+    weights = {
+        name: _folded(*(np.asarray(given[f'{stem}{part}'], np.float64) for part in parts))
+        for name, stem in stems.items()
+    }
+    kernel, bias = given[f'{last}weight'].T, given[f'{last}bias']
     weights['output'] = {'kernel': kernel.astype(np.float32), 'bias': bias.astype(np.float32)}
-    if unused:
-        raise ValueError(f'inception_v3: unexpected arrays {sorted(unused)[:4]}')
     return weights
+
+
+def _check(given, expected):
+    """Refuse arrays that are not, by name and shape, those of the network."""
+    strange = ', '.join(map(repr, sorted(given.keys() - expected.keys())[:4]))
+    for name, shape in expected.items():
+        found = tuple(given[name].shape) if name in given else 'nothing'
+        if found != shape:
+            besides = f', but {strange}' if strange else ''
+            raise ValueError(
+                f'inception_v3: expected {name!r} {shape}, found {found}{besides}; weights of '
+                'other Inceptions, such as that of torchvision, do not serve'
+            )
+    if strange:
+        raise ValueError(f'inception_v3: unexpected arrays {strange}')
 
 
 def _folded(kernel, beta, mean, variance, gamma=1.0):

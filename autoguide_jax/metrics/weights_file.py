@@ -95,11 +95,10 @@ def _read_zip(data, label):
 
 
 def _read_pickle(data, label):
-    module = pickles.interpret(memoryview(data), str(label), pickles.LAYERS)
     try:
-        return pickles.state_dict(module)
-    except Refused as error:
-        raise ValueError(f'{label}: {error}') from error
+        return pickles.state_dict(pickles.interpret(memoryview(data), 'its pickle', pickles.LAYERS))
+    except ValueError as error:
+        raise ValueError(f'{label} is not a pickled module: {str(error)[:MAX_TEXT]}') from error
 
 
 def _read_torch(label, load):
