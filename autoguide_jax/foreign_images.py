@@ -70,16 +70,16 @@ class StoredImages:
         if isinstance(self._store, archive.ZipStore):
             return files.content_hash([self._store.signature(self.names), self.names, labels])
         everything = hashlib.sha256()
-        for name, data in self._read(lambda name: self._store.read(name)):
+        for name, data in self._read(self._store.read, self.names):
             everything.update(f'{name}\0{len(data)}\0'.encode() + hashlib.sha256(data).digest())
         return files.content_hash([everything.hexdigest(), labels])
 
-    def _read(self, fn):
+    def _read(self, fn, names):
         """Yield (name, fn(name)) in order, some read ahead."""
         with ThreadPoolExecutor(THREADS, 'images') as pool:
-            for names in _chunks(self.names, 8 * THREADS):
+            for some in _chunks(names, 8 * THREADS):
                 stop.check('reading images')
-                yield from zip(names, pool.map(fn, names))
+                yield from zip(some, pool.map(fn, some))
 
     def _decode(self, name):
         image = picture.decode(name, self._store.read(name))
@@ -90,10 +90,12 @@ class StoredImages:
             )
         return image
 
-    def batches(self, batch_size: int):
-        """Yield (images, labels or None), sorted by name."""
-        with contextlib.closing(self._read(self._decode)) as images:
-            yield from _batches(images, self.labels, batch_size)
+    def batches(self, batch_size: int, start: int = 0, end: int | None = None):
+        """Yield (images, labels or None), sorted by name; of the images start … end − 1."""
+        part = slice(start, end)
+        labels = None if self.labels is None else self.labels[part]
+        with contextlib.closing(self._read(self._decode, self.names[part])) as images:
+            yield from _batches(images, labels, batch_size)
 
 
 class NpzImages:
@@ -122,10 +124,12 @@ class NpzImages:
         store = archive.open_store(self.path)
         return files.content_hash([store.signature(store.names), self.image_shape])
 
-    def batches(self, batch_size: int):
-        """Yield (images, labels or None) in order."""
+    def batches(self, batch_size: int, start: int = 0, end: int | None = None):
+        """Yield (images, labels or None) in order; of the images start … end − 1."""
+        labels = None if self.labels is None else self.labels[start:end]
         with open_npz_images(self.path, self._name) as (_, images):
-            yield from _batches(enumerate(images), self.labels, batch_size)
+            part = itertools.islice(enumerate(images), start, end)
+            yield from _batches(part, labels, batch_size)
 
 
 def _batches(images, labels, batch_size):

@@ -82,7 +82,7 @@ class Scorer:
         self.compile(calls, rules, seeds, labels)
         costs = [self.programs.cost(call) for call in calls]
         start = time.monotonic()
-        values = self.evaluator.score(self.batches(calls, rules, seeds, labels))
+        found = self.evaluator.measure(self.batches(calls, rules, seeds, labels))
         self.drawn += count
         per_image = calls_per_image(self.programs.sampler, rules)
         main = per_image['main'] * costs[0]
@@ -90,7 +90,7 @@ class Scorer:
         return {
             'setting': pairs.setting_row(pair),
             'seeds': [first_seed, count],
-            'metrics': values,
+            **found,
             'nfe': {'main': per_image['main'], 'guide': sum(per_image['guides'])},
             'cost': {'relative': (main + guides) / main},
             'seconds': time.monotonic() - start,

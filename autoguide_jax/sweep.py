@@ -19,7 +19,7 @@ import numpy as np
 
 from autoguide_jax import config, files, health, processes, provenance, stop
 from autoguide_jax.claims import Claims, decisions, pause
-from autoguide_jax.evaluate import Evaluator
+from autoguide_jax.evaluator import Evaluator
 from autoguide_jax.generation import Programs
 from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Networks, Pair, open_autoencoder

@@ -52,8 +52,9 @@ VERBS = {
     'evaluate': _verb(
         'evaluate',
         'score a sample set with metrics',
-        '--config.samples=out/a --workdir=out/a',
-        hosts='first',
+        '--images=out/a --workdir=out/a',
+        hosts='all',
+        short=('images', 'reference'),
     ),
     'sweep': _verb(
         'sweep',
@@ -156,6 +157,8 @@ PREPARED = registry.Registry(
 FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
+    'images': 'sample set, or any folder, zip or npz of images',
+    'reference': 'file with statistics of real images',
     'src': 'network file, glob, or folder of files with public names',
     'topology': 'TPU slice, as v5e:16x16',
     'price': 'price of one chip for one hour',

@@ -3,6 +3,7 @@
 import numpy as np
 
 from autoguide_jax import metrics
+from autoguide_jax.frozen import Output
 from autoguide_jax.metrics.features import Extractor
 
 
@@ -28,9 +29,9 @@ class Dots:
 
 
 def pixel_features(images):
-    """Features: the pixels, in units of 16; logits: the first three of them."""
+    """The pixels in units of 16; logits: the first three of them; spatial: the first two."""
     flat = np.asarray(images, np.float32).reshape(len(images), -1) / 16
-    return flat, flat[:, :3]
+    return Output(flat, flat[:, :3], flat[:, :2])
 
 
 def make_extractor(**changes):
@@ -51,6 +52,12 @@ def every_metric(extractor):
     return [metrics.table.get(name)(extractor) for name in metrics.table.names()]
 
 
-def score_set(dataset, extractor, real, **settings):
+def score_set(dataset, extractor, real):
     batches = [(dataset.images(np.arange(dataset.num_images)), dataset.labels)]
-    return metrics.score(every_metric(extractor), batches, real, **settings)
+    return values(every_metric(extractor), batches, real)
+
+
+def values(of, batches, real):
+    """Metric → value."""
+    found = metrics.score(of, batches, real)
+    return {metric.name: estimate.value for metric, estimate in zip(of, found)}

@@ -337,7 +337,7 @@ def test_train_on_latents_and_sample_images(one_conv, source, encoded, tmp_path,
     assert manifest['vae']['dtype'] == 'float32' and manifest['networks']['main']['latents']
     assert cli.main([*sample, source[2], '--config.vae_dtype=bfloat16']) == 2
     capsys.readouterr()
-    evaluate = ['evaluate', f'--config.samples={out}', *data, f'--workdir={out}']
+    evaluate = ['evaluate', f'--images={out}', *data, f'--workdir={out}']
     assert cli.main(evaluate) == 2
     assert 'holds latents, and metrics compare images' in capsys.readouterr().err
 

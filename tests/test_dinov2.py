@@ -144,8 +144,9 @@ def test_the_extractor_says_what_it_is(tmp_path, states):
     assert one.weights_hash == other.weights_hash
     assert one.facts['weights_sha256'] == files.sha256(tmp_path / 'a.safetensors')
     images = dw.images((50, 50, 3), count=3)
-    features, logits = one(images)
-    assert features.shape == (3, one.dim) and logits is None
+    features, logits, spatial = one(images)
+    assert features.shape == (3, one.dim) and logits is None and spatial is None
+    assert one.published is None
     weights = dinov2.from_state_dict(states['registers'])
     expected = dinov2.apply(weights, images).features
     np.testing.assert_allclose(features, expected, atol=1e-5)

@@ -39,11 +39,12 @@ def real(digits, cache):
 
 def settings(samples, cache, **more):
     tree = {
-        'samples': str(samples),
+        'images': str(samples),
         'data': 'digits',
         'features': {'name': 'classifier', 'recipe': QUICK},
         'metrics': EVERY,
         'cache_dir': str(cache),
+        'allow_fewer': True,
         **more,
     }
     return parse(evaluate.Settings, tree)
@@ -61,7 +62,7 @@ def noise(digits, n=500):
 
 def test_the_real_digits_are_perfect(real, cache, tmp_path):
     row = evaluate.main(settings(real, cache), tmp_path)
-    assert row['images'] == 1797 and row['features'] == 'digit classifier'
+    assert row['count'] == 1797 and row['features'] == 'digit classifier'
     assert row['frechet'] == pytest.approx(0, abs=1e-6)
     assert row['precision'] == row['recall'] == row['coverage'] == 1
     assert row['density'] == pytest.approx(1, abs=0.1)
@@ -100,9 +101,9 @@ def test_the_second_call_reads_no_image(real, cache, tmp_path, capsys, monkeypat
     first = evaluate.main(settings(real, cache), tmp_path)
     before = {p: p.stat().st_mtime_ns for d in (tmp_path, cache) for p in d.rglob('*')}
     monkeypatch.setattr(sample_sets.SampleSet, 'batches', None)
-    # The batch size, and where the samples lie, change nothing.
+    # Where the samples lie changes nothing.
     shutil.copytree(real, tmp_path.parent / f'{tmp_path.name}-moved')
-    moved = settings(tmp_path.parent / f'{tmp_path.name}-moved', cache, batch_size=17)
+    moved = settings(tmp_path.parent / f'{tmp_path.name}-moved', cache)
     assert evaluate.main(moved, tmp_path) == first
     assert f'already scored: row {first["key"]}' in capsys.readouterr().err
     assert {p: p.stat().st_mtime_ns for d in (tmp_path, cache) for p in d.rglob('*')} == before
@@ -204,7 +205,7 @@ def test_refusals_name_the_fix(digits, cache, tmp_path):
 
 
 def test_a_stop_between_batches_loses_nothing(real, cache, tmp_path, monkeypatch):
-    quick = settings(real, cache, batch_size=300, metrics=('frechet', 'recall'))
+    quick = settings(real, cache, metrics=('frechet', 'recall'))
     seen = []
 
     def check(doing, saved=''):

@@ -4,9 +4,10 @@ import importlib.util
 
 import numpy as np
 import pytest
+from dots import values
 
 from autoguide_jax import files, metrics
-from autoguide_jax.metrics import classifier, reference
+from autoguide_jax.metrics import building, classifier
 from autoguide_jax.metrics import features as extractors
 
 sklearn_datasets = pytest.importorskip('sklearn.datasets')
@@ -49,13 +50,13 @@ def trained(digits, folder):
 
 @pytest.fixture(scope='module')
 def real(digits, trained):
-    return reference.build(digits, trained)
+    return building.build(digits, trained)
 
 
 def score(extractor, real, images, labels=None):
     names = ['frechet', 'coverage', 'precision', 'recall']
     members = [metrics.table.get(name)(extractor) for name in names]
-    return metrics.score(members, [(images, labels)], real)
+    return values(members, [(images, labels)], real)
 
 
 def test_the_classifier_reads_digits_it_has_not_seen(trained):
@@ -66,7 +67,7 @@ def test_the_classifier_reads_digits_it_has_not_seen(trained):
 
 
 def test_features_of_real_images_have_unit_variance_on_average(trained, digits):
-    features, logits = trained(digits._images)
+    features, logits, _ = trained(digits._images)
     assert features.var(0, dtype=np.float64).sum() == pytest.approx(64, rel=1e-5)
     assert (logits.argmax(1) == digits.labels).mean() > 0.98
 
@@ -116,7 +117,7 @@ def test_a_classifier_needs_labels(digits):
 def test_distance_of_real_halves_is_small_and_grows_with_corruption(trained, digits, real):
     """Noise, blur and missing classes, in growing amounts, all beyond half against half."""
     order = np.random.default_rng(0).permutation(1797)
-    half = reference.build(Digits(order[:898]), trained)
+    half = building.build(Digits(order[:898]), trained)
     floor = score(trained, half, digits._images[order[898:]])['frechet']
     assert floor < 1
     clean = digits._images.astype(np.float64)
@@ -130,9 +131,9 @@ def test_distance_of_real_halves_is_small_and_grows_with_corruption(trained, dig
     noisy = [distance(clean + amount * noise)['frechet'] for amount in (0, 10, 30, 60, 120)]
     blurred = [distance(clean + t * (mean - clean))['frechet'] for t in (0, 0.25, 0.5, 0.75, 1)]
     fewer = [distance(clean, digits.labels < c)['frechet'] for c in (10, 8, 6, 4, 2)]
-    for values in (noisy, blurred, fewer):
-        assert values[0] < 1e-3 and (np.diff(values) > 0).all(), values
-        assert values[-2] > 4 * floor, (floor, values)
+    for found in (noisy, blurred, fewer):
+        assert found[0] < 1e-3 and (np.diff(found) > 0).all(), found
+        assert found[-2] > 4 * floor, (floor, found)
 
 
 def test_missing_digits_lower_recall_and_not_precision(trained, digits, real):
@@ -156,7 +157,7 @@ def test_efficientnet_sees_a_palace_and_a_daisy():
     extractor = extractors.open_extractor('efficientnet_lite0', batch_size=2)
     pytest.importorskip('PIL')
     photographs = np.stack(sklearn_datasets.load_sample_images().images)[:, :, 106:533]
-    features, logits = extractor(photographs)
+    features, logits, _ = extractor(photographs)
     assert features.shape == (2, 1280)
     np.testing.assert_array_equal(logits.argmax(1), [698, 985])
     assert extractor.title == 'FD-EffNetLite0'

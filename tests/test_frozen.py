@@ -65,11 +65,11 @@ def test_efficientnet_folds_the_normalisation_into_the_convolution(state):
 def test_efficientnet_sees_grey_as_rgb_and_each_image_alone(state):
     weights = efficientnet_lite0.from_state_dict(state)
     grey = np.random.default_rng(2).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
-    features, logits = efficientnet_lite0.apply(weights, grey, size=32)
+    features, logits, _ = efficientnet_lite0.apply(weights, grey, size=32)
     assert features.shape == (2, 1280) and logits.shape == (2, 1000)
-    same, _ = efficientnet_lite0.apply(weights, grey.repeat(3, -1), size=32)
+    same, _, _ = efficientnet_lite0.apply(weights, grey.repeat(3, -1), size=32)
     np.testing.assert_allclose(features, same, rtol=1e-5, atol=1e-5)
-    swapped, _ = efficientnet_lite0.apply(weights, grey[::-1], size=32)
+    swapped, _, _ = efficientnet_lite0.apply(weights, grey[::-1], size=32)
     np.testing.assert_allclose(features[0], swapped[1], rtol=1e-4, atol=1e-4)
     assert np.abs(features[0] - features[1]).max() > 1e-2
 
@@ -88,7 +88,7 @@ def test_efficientnet_refuses_foreign_weights(state):
 def test_small_cnn_has_64_features_and_one_logit_per_class(shape):
     weights = small_cnn.init(jax.random.key(0), shape, 7)
     images = np.random.default_rng(0).integers(0, 256, (5, *shape)).astype(np.uint8)
-    features, logits = small_cnn.apply(weights, images)
+    features, logits, _ = small_cnn.apply(weights, images)
     assert features.shape == (5, 64) and logits.shape == (5, 7)
     # Random weights keep the signal within a factor of a few: no layer is dead or explodes.
     assert 0.02 < float(np.std(features)) < 5
@@ -97,9 +97,9 @@ def test_small_cnn_has_64_features_and_one_logit_per_class(shape):
 def test_small_cnn_scale_acts_on_features_only():
     weights = small_cnn.init(jax.random.key(0), (8, 8, 1), 3)
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
-    features, logits = small_cnn.apply(weights, images)
+    features, logits, _ = small_cnn.apply(weights, images)
     weights['dense']['scale'] = np.float32(2)
-    doubled, same = small_cnn.apply(weights, images)
+    doubled, same, _ = small_cnn.apply(weights, images)
     np.testing.assert_allclose(doubled, 2 * features, rtol=1e-6)
     np.testing.assert_array_equal(same, logits)
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (ImageNet) as a pure function (weights, images) → (features, logits).
+"""EfficientNet-Lite0 (ImageNet) as a pure function (weights, images) → Output.
 
 Architecture: Tan & Le 2019 (arXiv:1905.11946) in the 'lite' variant (no squeeze-and-excitation,
 ReLU6): a stem convolution, 16 inverted bottlenecks, a 1×1 head convolution to 1280 channels, mean
@@ -15,7 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, UInt8
+
+from autoguide_jax.frozen import Output
 
 FEATURES, CLASSES, SIZE = 1280, 1000, 224
 PRECISION = jax.lax.Precision.HIGHEST
@@ -114,10 +116,8 @@ def _bottleneck(block, layers, x):
 
 
 @functools.partial(jax.jit, static_argnames='size')
-def apply(
-    weights: dict, images: UInt8[Array, 'n h w c'], size: int = SIZE
-) -> tuple[Float[Array, 'n 1280'], Float[Array, 'n 1000']]:
-    """Return (features [n, 1280], logits [n, 1000]) of uint8 images, grey or RGB."""
+def apply(weights: dict, images: UInt8[Array, 'n h w c'], size: int = SIZE) -> Output:
+    """Return features [n, 1280] and logits [n, 1000] of uint8 images, grey or RGB."""
     n, _, _, channels = images.shape
     if channels not in (1, 3):
         raise ValueError(f'efficientnet_lite0 takes 1 or 3 channels, not {channels}')
@@ -130,4 +130,4 @@ def apply(
         x = _bottleneck(block, weights[f'block{i}'], x)
     features = jax.nn.relu6(_conv(weights['head'], x)).mean((1, 2))
     logits = jnp.dot(features, weights['dense']['kernel'], precision=PRECISION)
-    return features, logits + weights['dense']['bias']
+    return Output(features, logits + weights['dense']['bias'])

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from autoguide_jax.frozen import Output
+
 FEATURES = 64
 WIDTHS = (32, 64)
 PRECISION = jax.lax.Precision.HIGHEST
@@ -76,8 +78,6 @@ def _dense(layer, x):
 
 
 @jax.jit
-def apply(
-    weights: dict, images: UInt8[Array, 'n h w c']
-) -> tuple[Float[Array, 'n 64'], Float[Array, 'n k']]:
-    """Return (features [n, 64], logits [n, classes]) of uint8 images."""
-    return apply_pixels(weights, images.astype(jnp.float32))
+def apply(weights: dict, images: UInt8[Array, 'n h w c']) -> Output:
+    """Return features [n, 64] and logits [n, classes] of uint8 images."""
+    return Output(*apply_pixels(weights, images.astype(jnp.float32)))

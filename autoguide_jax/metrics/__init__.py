@@ -3,9 +3,9 @@
 `score` runs several in one pass; `open_extractor` and `open_reference` give what they need.
 """
 
+from autoguide_jax.metrics.building import open_reference
 from autoguide_jax.metrics.features import open_extractor
 from autoguide_jax.metrics.frechet import frechet_distance
-from autoguide_jax.metrics.reference import open_reference
 from autoguide_jax.metrics.scoring import score
 from autoguide_jax.registry import Registry
 
@@ -22,6 +22,7 @@ table = Registry(
         'density': 'autoguide_jax.metrics.manifold:Density',
         'frechet': 'autoguide_jax.metrics.frechet:Frechet',
         'precision': 'autoguide_jax.metrics.manifold:Precision',
+        'sfid': 'autoguide_jax.metrics.frechet:SpatialFrechet',
         'recall': 'autoguide_jax.metrics.manifold:Recall',
     },
 )

@@ -8,26 +8,25 @@ then for the real images too, so that like is compared with like.
 """
 
 import dataclasses
-import math
-import warnings
 from typing import ClassVar
 
 import numpy as np
 
-from autoguide_jax.metrics.metric import Bank, FeatureMetric
-
-
-def _undefined(metric, reason):
-    """Return NaN, the value of a metric that the images do not define, and say why."""
-    warnings.warn(f'{metric.name} is NaN: {reason}', stacklevel=4)
-    return math.nan
+from autoguide_jax.metrics.metric import (
+    Bank,
+    Estimate,
+    FeatureMetric,
+    jackknife_of,
+    mean,
+    undefined,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassAccuracy(FeatureMetric):
     """Share of labelled samples that the classifier takes for their label, equation (1).
 
-    NaN, with a warning, if no sample has a label.
+    Undefined if no sample has a label.
 
     Settings:
       features: the feature extractor; its logits must be of the data set's classes
@@ -44,11 +43,11 @@ class ClassAccuracy(FeatureMetric):
                 f"{theirs}. Use the extractor 'classifier', trained on the data set."
             )
 
-    def value(self, state: Bank, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
         labelled = state.labels >= 0
         if not labelled.any():
-            return _undefined(self, 'the samples carry no labels')
-        return (state.predicted == state.labels)[labelled].mean()
+            return undefined('the samples carry no labels')
+        return mean((state.predicted == state.labels)[labelled])
 
 
 def _class_variances(features, classes) -> dict[int, float]:
@@ -65,7 +64,7 @@ def _class_variances(features, classes) -> dict[int, float]:
 class ClassVariance(FeatureMetric):
     """Mean within-class variance of the samples' features, equation (2).
 
-    NaN, with a warning, if no class has two samples, or no class is known at all.
+    Undefined if no class has two samples, or no class is known at all.
 
     Settings:
       features: the feature extractor
@@ -73,12 +72,16 @@ class ClassVariance(FeatureMetric):
 
     name: ClassVar[str] = 'class_variance'
 
-    def value(self, state: Bank, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
         given = (state.labels >= 0).all()
-        found = _class_variances(state.features, state.labels if given else state.predicted)
-        if not found:
-            return _undefined(self, 'no class is known to have two samples')
-        return sum(found.values()) / len(found)
+
+        def value(bank):
+            found = _class_variances(bank.features, bank.labels if given else bank.predicted)
+            return sum(found.values()) / len(found) if found else np.nan
+
+        if np.isnan(value(state)):
+            return undefined('no class is known to have two samples')
+        return jackknife_of(value, state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,7 @@ class ClassVarianceRatio(FeatureMetric):
     """Mean within-class variance of the samples over that of the real images, equation (2).
 
     1 = as diverse as real; both means are over the classes that have two images in both sets.
-    NaN, with a warning, if there is none.
+    Undefined if there is none.
 
     Settings:
       features: the feature extractor
@@ -95,23 +98,27 @@ class ClassVarianceRatio(FeatureMetric):
     name: ClassVar[str] = 'class_variance_ratio'
     needs: ClassVar[tuple[str, ...]] = ('features',)
 
-    def value(self, state: Bank, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
         given = (state.labels >= 0).all() and (reference.labels >= 0).all()
-        mine = _class_variances(state.features, state.labels if given else state.predicted)
         real = reference.labels if given else reference.predicted
         theirs = _class_variances(reference.features, real)
-        common = mine.keys() & theirs.keys()
-        below = sum(theirs[c] for c in common)
-        if not below > 0:
-            return _undefined(self, 'no class is known to have two samples and two real images')
-        return sum(mine[c] for c in common) / below
+
+        def value(bank):
+            mine = _class_variances(bank.features, bank.labels if given else bank.predicted)
+            common = mine.keys() & theirs.keys()
+            below = sum(theirs[c] for c in common)
+            return sum(mine[c] for c in common) / below if below > 0 else np.nan
+
+        if np.isnan(value(state)):
+            return undefined('no class is known to have two samples and two real images')
+        return jackknife_of(value, state)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassEntropy(FeatureMetric):
     """Entropy of the predicted classes in nats, equation (3): low when classes are missing.
 
-    NaN, with a warning, if the extractor has no logits.
+    Undefined if the extractor has no logits.
 
     Settings:
       features: the feature extractor
@@ -119,9 +126,10 @@ class ClassEntropy(FeatureMetric):
 
     name: ClassVar[str] = 'class_entropy'
 
-    def value(self, state: Bank, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
         if (state.predicted < 0).any():
-            return _undefined(self, 'the extractor has no logits')
-        share = np.bincount(state.predicted) / state.count
-        share = share[share > 0]
-        return max(0.0, -(share * np.log(share)).sum())
+            return undefined('the extractor has no logits')
+        counts = np.bincount(state.predicted)
+        surprise = -np.log(counts / state.count, where=counts > 0, out=np.zeros(len(counts)))
+        # The entropy is the mean of −log p_c over the samples, and its influence that less H.
+        return mean(surprise[state.predicted])

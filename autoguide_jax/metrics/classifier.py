@@ -23,7 +23,7 @@ import optax
 
 from autoguide_jax import files, stop
 from autoguide_jax.frozen import small_cnn
-from autoguide_jax.metrics.features import Extractor, hash_weights
+from autoguide_jax.metrics.features import Extractor, bind, hash_weights
 from autoguide_jax.metrics.metric import choose
 from autoguide_jax.progress import Progress
 
@@ -145,10 +145,10 @@ def train(dataset, recipe: Recipe = RECIPE) -> tuple[dict, dict]:
     test, rest = order[:split], order[split:]
     noun = f'{NOUNS.get(dataset.name, dataset.name)} classifier'
     trial = _fit(images[rest], labels[rest], classes, recipe, f'{noun}, held-out trial')
-    _, logits = _extractor(trial, images.shape[1:], noun, classes)(images[test])
+    logits = _extractor(trial, images.shape[1:], noun, classes)(images[test]).logits
     accuracy = float((logits.argmax(1) == labels[test]).mean())
     weights = _fit(images, labels, classes, recipe, f'{noun}, all images')
-    features, _ = _extractor(weights, images.shape[1:], noun, classes)(images)
+    features = _extractor(weights, images.shape[1:], noun, classes)(images).features
     variance = features.var(0, dtype=np.float64).sum()
     weights['dense']['scale'] = np.float32(math.sqrt(small_cnn.FEATURES / variance))
     weights = jax.tree.map(np.asarray, weights)
@@ -177,7 +177,7 @@ def _extractor(weights, image_shape, noun, classes, header=None) -> Extractor:
         dim=small_cnn.FEATURES,
         num_classes=classes,
         weights_hash=header.get('weights_hash', ''),
-        apply=functools.partial(small_cnn.apply, jax.device_put(weights)),
+        apply=bind(small_cnn.apply, weights),
         batch_size=BATCH,
         image_shape=tuple(image_shape),
         facts={key: header[key] for key in known if key in header},

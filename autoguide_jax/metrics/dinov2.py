@@ -1,16 +1,13 @@
 """DINOv2 features, in which FD-DINOv2 is measured (Stein et al. 2023, arXiv:2306.04675)."""
 
-import functools
-
-import jax
 import numpy as np
 
 from autoguide_jax.frozen import dinov2
 from autoguide_jax.metrics import weights_file
-from autoguide_jax.metrics.features import Extractor, hash_weights
+from autoguide_jax.metrics.features import Extractor, bind, hash_weights
 
-# The network of the published numbers; others are other metrics.
-PUBLISHED = 'ViT-L/14'
+# The network and the images of the published numbers; other networks are other metrics.
+PUBLISHED, IMAGES = 'ViT-L/14', 50_000
 PUBLIC_FILES = (
     'dinov2_vitl14_pretrain.pth (1.2 GB, Apache-2.0) of '
     'https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/, or model.safetensors of '
@@ -25,7 +22,7 @@ def open_dinov2(dataset=None, folder=None, /, weights: str = '', batch_size: int
 
     Settings:
       weights: path of the published weights of DINOv2, .pth or .safetensors, on a disk or gs://
-      batch_size: images per call; changes speed only
+      batch_size: images per device and call; changes speed only
     """
     if not weights:
         raise ValueError(f"the extractor 'dinov2' needs its weights: set weights to {PUBLIC_FILES}")
@@ -47,7 +44,8 @@ def open_dinov2(dataset=None, folder=None, /, weights: str = '', batch_size: int
         dim=np.shape(arrays['class'])[-1],
         num_classes=None,
         weights_hash=hash_weights(arrays, size=dinov2.SIZE),
-        apply=functools.partial(dinov2.apply, jax.device_put(arrays)),
+        apply=bind(dinov2.apply, arrays),
         batch_size=batch_size,
+        published=IMAGES if name == PUBLISHED else None,
         facts={'network': name, 'weights_sha256': sha256},
     )

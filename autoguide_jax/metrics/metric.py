@@ -1,53 +1,151 @@
 """What every metric on features shares: begin, update, finish, and the bank of features."""
 
 import dataclasses
-from typing import Any, ClassVar
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+GROUPS = 10
 
-class Bank:
-    """All features of a set, with given labels and predicted classes (−1 = none).
 
-    Metrics whose `state` is Bank share one in `score`; standing alone, each has references to the
-    same arrays, because the extractor remembers the last batch.
+class Estimate(NamedTuple):
+    """A metric of a set of samples, and its standard error.
+
+    error: the standard deviation that the value would have over other sets of as many samples,
+    the reference held fixed; NaN = not known. reason: why the value or the error is NaN.
     """
 
-    def __init__(self):
-        self._rows = []
+    value: float
+    error: float = math.nan
+    reason: str = ''
 
-    def add(self, features, logits=None, labels=None) -> None:
-        """Take in the features of some images, their logits if any and their labels if any."""
-        n = features.shape[0]
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval, value ± 1.96 standard errors."""
+        return self.value - 1.96 * self.error, self.value + 1.96 * self.error
+
+
+def undefined(reason: str) -> Estimate:
+    """The Estimate of what the images do not define."""
+    return Estimate(math.nan, math.nan, reason)
+
+
+def mean(values: np.ndarray) -> Estimate:
+    """The mean of one value per sample, [n], and its standard error s/√n."""
+    values = np.asarray(values, np.float64)
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Estimate(float(values.mean()), float(error))
+
+
+def jackknife(value: float, left_out: np.ndarray) -> Estimate:
+    """The Estimate by the delete-a-group jackknife.
+
+    (1) error² = (G − 1)/G · Σ_j (θ_j − mean θ)², θ_j the metric without group j of G equal ones
+    (Shao & Wu 1989). left_out: θ_j [G].
+    """
+    left_out = np.asarray(left_out, np.float64)
+    groups = len(left_out)
+    error = math.sqrt((groups - 1) / groups * np.sum((left_out - left_out.mean()) ** 2))
+    return Estimate(float(value), error)
+
+
+class Bank:
+    """What a network told of all images of a set, as float32 on the host, and their given labels.
+
+    keep: which of 'logits' and 'spatial' are kept besides the features and the predicted classes.
+    """
+
+    def __init__(self, keep: tuple[str, ...] = ()):
+        self.keep, self._rows = tuple(keep), []
+
+    def add(self, output, labels=None) -> None:
+        """Take in the Output of some images, and their labels int [n], −1 = none, or None."""
+        n = output.features.shape[0]
         none = np.full(n, -1, np.int32)
-        predicted = none if logits is None else np.argmax(logits, 1).astype(np.int32)
-        self._rows.append((features, none if labels is None else labels, predicted))
+        logits = output.logits
+        rows = {
+            'features': output.features,
+            'labels': none if labels is None else labels,
+            'predicted': none if logits is None else np.argmax(logits, 1).astype(np.int32),
+        }
+        for name in self.keep:
+            if (kept := getattr(output, name)) is not None:
+                rows[name] = kept
+        self.extend(rows)
+
+    def extend(self, rows: dict[str, np.ndarray]) -> None:
+        """Take in the arrays of other images: features [n, d], labels and predicted [n], …"""
+        self._rows.append(rows)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything, by name, one row per image. Errors: ValueError if there are no images."""
+        if not self._rows:
+            raise ValueError('no images were given to the metric')
+        if len(self._rows) > 1:
+            names = self._rows[0]
+            self._rows = [{k: np.concatenate([rows[k] for rows in self._rows]) for k in names}]
+        return self._rows[0]
 
     @property
     def count(self) -> int:
-        return sum(len(row[0]) for row in self._rows)
-
-    def _joined(self, column):
-        if len(self._rows) > 1:
-            self._rows = [tuple(np.concatenate(parts) for parts in zip(*self._rows))]
-        if not self._rows:
-            raise ValueError('no images were given to the metric')
-        return self._rows[0][column]
+        return sum(len(rows['features']) for rows in self._rows)
 
     @property
     def features(self) -> np.ndarray:
         """float32 [n, d]."""
-        return self._joined(0)
+        return self.arrays['features']
 
     @property
     def labels(self) -> np.ndarray:
         """The labels given with the images, int32 [n], −1 = none."""
-        return self._joined(1)
+        return self.arrays['labels']
 
     @property
     def predicted(self) -> np.ndarray:
         """The classes that the extractor's logits name, int32 [n], −1 = no logits."""
-        return self._joined(2)
+        return self.arrays['predicted']
+
+    @property
+    def logits(self) -> np.ndarray | None:
+        """float32 [n, k], None if there are none or they were not kept."""
+        return self.arrays.get('logits')
+
+    @property
+    def spatial(self) -> np.ndarray | None:
+        """float32 [n, s], None if there are none or they were not kept."""
+        return self.arrays.get('spatial')
+
+    def shuffled(self) -> np.ndarray:
+        """Row numbers [n] in an order that is random but follows from the features alone.
+
+        What divides a set into parts divides it so: the order of the images decides nothing.
+        """
+        digest = lambda row: hashlib.blake2b(row.tobytes(), digest_size=8).digest()
+        return np.argsort([digest(row) for row in np.ascontiguousarray(self.features)])
+
+    def groups(self, count: int = GROUPS) -> np.ndarray:
+        """The group of each image, int [n], by `shuffled`; sizes differ by one at most."""
+        group = np.empty(self.count, np.int64)
+        group[self.shuffled()] = np.arange(self.count) * count // self.count
+        return group
+
+    def part(self, rows: np.ndarray) -> 'Bank':
+        """The Bank of some rows, by number or as bool [n]."""
+        bank = Bank(self.keep)
+        bank.extend({name: array[rows] for name, array in self.arrays.items()})
+        return bank
+
+
+def jackknife_of(value: Callable[[Bank], float], bank: Bank) -> Estimate:
+    """The Estimate of a metric value(bank), computed anew without each of GROUPS groups."""
+    whole, group = value(bank), bank.groups()
+    if math.isnan(whole) or bank.count < 2 * GROUPS:
+        return Estimate(whole, math.nan, f'fewer than {2 * GROUPS} samples: no standard error')
+    return jackknife(whole, [value(bank.part(group != j)) for j in range(GROUPS)])
 
 
 def choose(total: int, count: int) -> np.ndarray:
@@ -84,18 +182,26 @@ class FeatureMetric:
 
     The result depends on the set of images alone: not on their split into batches, nor on their
     order or the number of devices, beyond float rounding.
+
+    name: in the table; keep: what of the extractor's Output it needs besides features and classes;
+    needs: fields of the reference that it cannot do without; is_distance: smaller is better.
     """
 
     features: Any
 
-    state: ClassVar[type] = Bank
     name: ClassVar[str] = ''
+    keep: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
 
     @property
     def title(self) -> str:
         """How a report calls the number."""
         return f'{self.name.replace("_", " ")} ({self.features.noun})'
+
+    @property
+    def least(self) -> int:
+        """Images below which the number is not what its name says."""
+        return 2
 
     def check(self, reference) -> None:
         """Raise ValueError if the reference is of other features or lacks what the metric needs."""
@@ -107,11 +213,11 @@ class FeatureMetric:
                     'none. Build the reference from the data set.'
                 )
 
-    def begin(self):
+    def begin(self) -> Bank:
         """Return an empty state."""
-        return self.state()
+        return Bank(self.keep)
 
-    def update(self, state, images, labels=None):
+    def update(self, state: Bank, images, labels=None) -> Bank:
         """Take a batch of images, uint8 [n, h, w, c], into the state; return the state.
 
         labels: int [n], −1 = none, or None.
@@ -119,14 +225,14 @@ class FeatureMetric:
         images = check_images(images)
         labels = check_labels(labels, len(images))
         if len(images):
-            features, logits = self.features(images)
-            state.add(features, logits, labels)
+            state.add(self.features(images), labels)
         return state
 
-    def finish(self, state, reference) -> float:
+    def finish(self, state: Bank, reference) -> float:
         """Return the metric of the images seen against reference statistics."""
         self.check(reference)
-        return float(self.value(state, reference))
+        return float(self.estimate(state, reference).value)
 
-    def value(self, state, reference) -> float:
+    def estimate(self, state: Bank, reference) -> Estimate:
+        """Return the metric with its standard error."""
         raise NotImplementedError

@@ -52,6 +52,10 @@ class PointScores:
         """log p(x; 0) float64 [n]."""
         return judge(self.classes, np.asarray(points, np.float64))[0]
 
+    def measure(self, batches):
+        """What a row of results says of (points [n, 2], labels) pairs: {'metrics': score}."""
+        return {'metrics': self.score(batches)}
+
     def score(self, batches):
         """{metric: value} of (points [n, 2], labels) pairs; see the head of the file."""
         points = np.concatenate([points for points, _ in batches]).astype(np.float64)

@@ -3,48 +3,73 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from autoguide_jax.metrics.metric import FeatureMetric
+import numpy as np
+
+from autoguide_jax.metrics.features import Extractor, stream
+from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric
 from autoguide_jax.metrics.reference import Reference
+
+
+def empty_banks(metrics: Iterable[FeatureMetric]) -> dict[Extractor, Bank]:
+    """Return for each extractor of some metrics an empty Bank that keeps what they need."""
+    keep = {}
+    for metric in metrics:
+        keep.setdefault(metric.features, set()).update(metric.keep)
+    return {extractor: Bank(tuple(sorted(names))) for extractor, names in keep.items()}
+
+
+def pack(found: dict[Extractor, Bank]) -> dict[str, np.ndarray]:
+    """Return the arrays of Banks under one name each, 'NUMBER/NAME', for a file."""
+    return {f'{i}/{k}': v for i, bank in enumerate(found.values()) for k, v in bank.arrays.items()}
+
+
+def unpack(arrays: dict[str, np.ndarray], found: dict[Extractor, Bank]) -> None:
+    """Add what `pack` returned to the Banks of the same extractors."""
+    for i, bank in enumerate(found.values()):
+        mine = {name.partition('/')[2]: a for name, a in arrays.items() if name.startswith(f'{i}/')}
+        bank.extend(mine)
+
+
+def banks(
+    metrics: Iterable[FeatureMetric], batches: Iterable[tuple[Any, Any]]
+) -> dict[Extractor, Bank]:
+    """Return for each extractor of some metrics what it tells of all images.
+
+    batches: (images uint8 [n, h, w, c], labels int [n] or None); read once, each image goes through
+    each extractor once. Errors: ValueError for no images.
+    """
+    found = empty_banks(metrics)
+    for outputs, labels in stream(list(found), batches):
+        for bank, output in zip(found.values(), outputs):
+            bank.add(output, labels)
+    if not next(iter(found.values())).count:
+        raise ValueError('there are no images to score')
+    return found
+
+
+def check(metrics: Sequence[FeatureMetric], references: dict[Extractor, Reference]) -> None:
+    """Raise ValueError if a metric does not fit its reference, or is asked for twice."""
+    names = [(metric.name, id(metric.features)) for metric in metrics]
+    if len(set(names)) < len(names):
+        twice = ', '.join(name for name, _ in names)
+        raise ValueError(f'each metric can be asked for once, not {twice}')
+    for metric in metrics:
+        metric.check(references[metric.features])
 
 
 def score(
     metrics: Sequence[FeatureMetric],
     batches: Iterable[tuple[Any, Any]],
-    reference: Reference,
-    limit: int | None = None,
-) -> dict[str, float]:
-    """Return metric name → value, and how many images there were.
+    reference: Reference | dict[Extractor, Reference],
+) -> list[Estimate]:
+    """Return the Estimate of each metric; the images are read once.
 
-    batches: (images uint8 [n, h, w, c], labels int [n] or None); read once, each image's features
-    computed once. limit: stop after that many images, None = all.
-    'count' is the number of images read, 'n_used' those that entered every metric: they differ
-    only if limit cut the last batch.
-    Errors: ValueError before the first batch if a metric does not fit the reference, two have one
-    name, or they have different extractors; after it for no images.
+    batches: (images uint8 [n, h, w, c], labels int [n] or None); reference: that of the only
+    extractor, or one for each. Errors: ValueError before the first batch if a metric does not fit
+    the reference, or is asked for twice; after it for no images.
     """
-    names = [metric.name for metric in metrics]
-    if len(set(names)) < len(names):
-        raise ValueError(f'each metric can be asked for once, not {", ".join(names)}')
-    if len({id(metric.features) for metric in metrics}) != 1:
-        raise ValueError('the metrics of one pass must have one and the same extractor')
-    for metric in metrics:
-        metric.check(reference)
-    if limit is not None and limit < 1:
-        raise ValueError(f'limit ({limit}) must be at least 1')
-    # Metrics that keep the same kind of state share one: the first of a kind fills it.
-    fillers = {metric.state: metric for metric in reversed(metrics)}
-    states = {kind: filler.begin() for kind, filler in fillers.items()}
-    count = used = 0
-    for images, labels in batches:
-        count += len(images)
-        take = len(images) if limit is None else min(len(images), limit - used)
-        labels = None if labels is None else labels[:take]
-        for kind, filler in fillers.items():
-            states[kind] = filler.update(states[kind], images[:take], labels)
-        used += take
-        if used == limit:
-            break
-    if not used:
-        raise ValueError('there are no images to score')
-    values = {metric.name: metric.finish(states[metric.state], reference) for metric in metrics}
-    return {**values, 'count': count, 'n_used': used}
+    if isinstance(reference, Reference):
+        reference = {metric.features: reference for metric in metrics}
+    check(metrics, reference)
+    found = banks(metrics, batches)
+    return [m.estimate(found[m.features], reference[m.features]) for m in metrics]

@@ -48,35 +48,39 @@ class SampleSet:
         return [storage.MANIFEST, storage.INDEX] + [storage.NPZ] * ('npz' in formats) + pngs
 
     def batches(
-        self, batch_size: int
+        self, batch_size: int, start: int = 0, end: int | None = None
     ) -> Iterator[tuple[UInt8[np.ndarray, 'b h w c'], Int[np.ndarray, ' b'] | None]]:
-        """Yield (images, labels or None) in seed order; the last batch may be smaller.
+        """Yield (images, labels or None) in seed order, of the images start … end − 1.
+
+        The last batch may be smaller.
 
         Errors: ValueError naming a file whose pixels are not those that were written.
         """
         if batch_size < 1:
             raise ValueError(f'batch_size ({batch_size}) must be at least 1')
         npz = 'npz' in self.manifest['formats']
-        with contextlib.closing(self._npz_images() if npz else self._png_images()) as images:
-            for start in range(0, self.num_images, batch_size):
+        end = self.num_images if end is None else end
+        read = self._npz_images if npz else self._png_images
+        with contextlib.closing(read(start, end)) as images:
+            for first in range(start, end, batch_size):
                 block = list(itertools.islice(images, batch_size))
-                for row, image in enumerate(block, start):
+                for row, image in enumerate(block, first):
                     self._verify(row, image, npz)
-                labels = None if self.labels is None else self.labels[start : start + len(block)]
+                labels = None if self.labels is None else self.labels[first : first + len(block)]
                 yield np.stack(block), labels
 
-    def _npz_images(self):
+    def _npz_images(self, start, end):
         with storage.open_npz_images(self.folder / storage.NPZ) as (_, images):
-            yield from images
+            yield from itertools.islice(images, start, end)
 
-    def _png_images(self):
+    def _png_images(self, start, end):
         def read(seed):
             return storage.decode_png((self.folder / storage.png_name(seed)).read_bytes())
 
         pool = concurrent.futures.ThreadPoolExecutor(storage.THREADS, 'images')
         try:
             ahead = collections.deque()
-            for seed in self.seeds.tolist():
+            for seed in self.seeds[start:end].tolist():
                 ahead.append(pool.submit(read, seed))
                 if len(ahead) > 4 * storage.THREADS:
                     yield ahead.popleft().result()

@@ -12,7 +12,7 @@ import numpy as np
 
 from autoguide_jax import autoencoder, config, files, latents, stop, train
 from autoguide_jax.claims import decisions
-from autoguide_jax.evaluate import Evaluator
+from autoguide_jax.evaluator import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
@@ -199,7 +199,7 @@ class Study(Record):
                 'measurement': key,
                 'phase': 'floor',
                 'arm': 'real',
-                'metrics': self.evaluator.score([batch]),
+                **self.evaluator.measure([batch]),
                 'images': count,
                 'seconds': time.monotonic() - start,
             }

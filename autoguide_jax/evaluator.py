@@ -1,0 +1,232 @@
+"""Batches of images → numbers with errors: extractors, references and metrics, opened once."""
+
+import contextlib
+import functools
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from autoguide_jax import config, files, metrics, processes, stop
+from autoguide_jax.metrics import reference as references
+from autoguide_jax.metrics import scoring
+
+
+def check_names(names, also=()) -> None:
+    """Raise ValueError unless these are metrics, at least one, each once.
+
+    also: names of further extractors; a metric on one of them is 'NAME:METRIC'.
+    """
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f'metrics ({", ".join(names)}) must name at least one, each once')
+    for name in names:
+        extractor, _, metric = name.rpartition(':')
+        if extractor and extractor not in also:
+            known = ', '.join(also) or 'none'
+            raise ValueError(f'metrics ({name}): {extractor!r} is not one of also ({known})')
+        metrics.table.get(metric)
+    unused = set(also) - {name.rpartition(':')[0] for name in names}
+    if unused:
+        raise ValueError(f'also.{unused.pop()}: no metric is on it; name one as NAME:METRIC')
+
+
+def check_images(dataset) -> None:
+    """Raise ValueError unless a data set holds images, which is what metrics compare."""
+    if (holds := getattr(dataset, 'holds', 'images')) != 'images':
+        raise ValueError(
+            f'data ({dataset.name}) holds {holds}, and metrics compare images: give the data set '
+            'that they were made from'
+        )
+
+
+def check_shape(shape, wanted, what) -> None:
+    """Raise ValueError if images have another shape (h, w, c) than the real ones."""
+    if wanted is not None and tuple(shape) != tuple(wanted):
+        texts = ['×'.join(map(str, s)) for s in (shape, wanted)]
+        raise ValueError(
+            f'{what} are {texts[0]} (height × width × channels), the real images are {texts[1]}. '
+            'Compare with the data set that the networks were trained on.'
+        )
+
+
+class Evaluator:
+    """Extractors, references and metrics of one data set: batches → numbers with errors.
+
+    dataset: the real images, or None with a reference file; features: a Part of the extractors'
+    table, or a name in it; also: further extractors by name, whose metrics are 'NAME:METRIC';
+    cache_dir: where the trained classifier and the references are kept, None = nowhere;
+    reference_file: statistics in place of the data set's; allow_fewer: score fewer images than a
+    metric asks for, and say so; together: all connected processes open it.
+    Errors: ValueError for an unknown metric (before anything is trained), or a reference of other
+    features or data. A metric that the features or the reference cannot give has no value, and a
+    reason for it; if that leaves none, its reason is the error.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        features: config.Part | str = 'classifier',
+        metric_names: tuple[str, ...] = ('frechet',),
+        cache_dir: Any = None,
+        reference_file: Any = '',
+        also: Mapping[str, config.Part] | None = None,
+        allow_fewer: bool = False,
+        together: bool = False,
+    ):
+        also = also or {}
+        check_names(metric_names, also)
+        check_images(dataset)
+        self.dataset, self.names, self.allow_fewer = dataset, tuple(metric_names), allow_fewer
+        self._reference_file = reference_file
+        first = processes.main_first('opening features') if together else contextlib.nullcontext()
+        with first:
+            self.extractors = {
+                name: _open(part, dataset, cache_dir)
+                for name, part in [('', features), *also.items()]
+            }
+        self.references = {
+            name: self._open_reference(extractor, cache_dir, together)
+            for name, extractor in self.extractors.items()
+        }
+        self.metrics, self._unfit = {}, {}
+        for name in self.names:
+            extractor, _, kind = name.rpartition(':')
+            metric = metrics.table.get(kind)(self.extractors[extractor])
+            try:
+                metric.check(self.references[extractor])
+                self.metrics[name] = metric
+            except ValueError as error:
+                self._unfit[name] = str(error)
+        if not self.metrics:
+            raise ValueError(next(iter(self._unfit.values())))
+
+    def _open_reference(self, extractor, cache_dir, together):
+        if not self._reference_file:
+            return metrics.open_reference(self.dataset, extractor, cache_dir, together=together)
+        found = references.load(self._reference_file, self.dataset, extractor)
+        if found.warning:
+            print(f'{self._reference_file}: {found.warning}', file=sys.stderr)
+        return found
+
+    @property
+    def extractor(self):
+        """The extractor of the metrics without a prefix."""
+        return self.extractors['']
+
+    @property
+    def reference(self):
+        """Its reference."""
+        return self.references['']
+
+    @functools.cached_property
+    def identity(self) -> dict:
+        """What decides the numbers, apart from the images."""
+        settings = {
+            name: {f.name: getattr(m, f.name) for f in fields(m) if f.name != 'features'}
+            for name, m in self.metrics.items()
+        }
+        others = {name: self._identity(name) for name in self.extractors if name}
+        return {
+            **self._identity(''),
+            'metrics': settings,
+            'undefined': sorted(self._unfit),
+            **({'also': others} if others else {}),
+        }
+
+    def _identity(self, name):
+        known = self.references[name].header.get('content_hash')
+        return {
+            'extractor': self.extractors[name].name,
+            'weights_hash': self.extractors[name].weights_hash,
+            'reference': known or files.sha256(self._reference_file)[:12],
+        }
+
+    def describe(self) -> dict:
+        """Return what a report says of the features and the reference."""
+        found = self._describe('')
+        others = {name: self._describe(name) for name in self.extractors if name}
+        data = None if self.dataset is None else self.dataset.describe()
+        return {**found, **({'also': others} if others else {}), 'data': data}
+
+    def _describe(self, name):
+        e, r = self.extractors[name], self.references[name]
+        facts = {'name': e.name, 'noun': e.noun, 'weights_hash': e.weights_hash, **e.facts}
+        reference = {'count': r.count, 'hash': self._identity(name)['reference']}
+        if r.warning:
+            reference['warning'] = r.warning
+        return {'metric_title': e.title, 'features': facts, 'reference': reference}
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """The (h, w, c) that images must have, None = any."""
+        if self.dataset is None:
+            return self.extractor.image_shape
+        return self.dataset.resolution, self.dataset.resolution, self.dataset.channels
+
+    def fewer(self, count: int) -> dict[str, int]:
+        """Return metric → images it asks for, where that is more than count."""
+        return {name: m.least for name, m in self.metrics.items() if count < m.least}
+
+    def check_count(self, count: int) -> None:
+        """Raise ValueError if there are fewer images than a metric asks for, and that matters."""
+        short = self.fewer(count)
+        if short and not self.allow_fewer:
+            name, least = max(short.items(), key=lambda item: item[1])
+            raise ValueError(
+                f'{name} ({self.metrics[name].title}) asks for {least} images, there are {count}. '
+                'Give as many, leave the metric out, or set allow_fewer=true: the row then says so'
+            )
+
+    def score(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float | None]:
+        """Return metric → value (None where it is undefined), and 'count', the number of images.
+
+        batches: (images uint8 [n, h, w, c], labels int [n] or None); their size changes nothing.
+        """
+        return self.measure(batches)['metrics']
+
+    def measure(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, dict]:
+        """Return what a row of results says of some images: see `judge`."""
+        return self.judge(scoring.banks(self.metrics.values(), self.checked(batches)))
+
+    def judge(self, banks: Mapping) -> dict[str, dict]:
+        """Return the row of what the extractors told.
+
+        metrics: name → value, and count; errors: name → standard error; undefined: name → reason,
+        where there is no value; fewer: name → images asked for, where there were less.
+        """
+        count = next(iter(banks.values())).count
+        row = {'metrics': dict.fromkeys(self.names), 'errors': {}, 'undefined': dict(self._unfit)}
+        names = {extractor: name for name, extractor in self.extractors.items()}
+        for name, metric in self.metrics.items():
+            stop.check(f'computing {name}')
+            reference = self.references[names[metric.features]]
+            work = functools.partial(metric.estimate, banks[metric.features], reference)
+            found = stop.interruptible(work, f'computing {name}')
+            if np.isnan(found.value):
+                row['undefined'][name] = found.reason
+                continue
+            row['metrics'][name] = float(found.value)
+            if not np.isnan(found.error):
+                row['errors'][name] = float(found.error)
+        row['metrics']['count'] = count
+        if short := self.fewer(count):
+            row['fewer'] = short
+        return row
+
+    def checked(self, batches):
+        """Yield the batches; ValueError for images of another shape than the real ones."""
+        for images, labels in batches:
+            stop.check('evaluating')
+            check_shape(np.shape(images)[1:], self.image_shape, 'the images')
+            yield images, labels
+
+
+def _open(features, dataset, cache_dir):
+    if isinstance(features, str):
+        return metrics.open_extractor(features, dataset, cache_dir)
+    for name in ('dataset', 'folder'):
+        if name in features.settings:
+            raise ValueError(f'features.{name} follows from data and cache_dir: leave it out')
+    return metrics.open_extractor(features.name, dataset, cache_dir, **features.settings)
