@@ -149,13 +149,18 @@ def test_both_names_and_all_formats_give_the_same_weights(plain, detector, tmp_p
     files.write_bytes(tmp_path / 'detector.pkl', iw.detector_file(detector))
     state_dicts.write(tmp_path / 'torch.safetensors', plain)
     paths = [str(tmp_path / name) for name in ('detector.pkl', 'torch.safetensors')]
-    opened = [metrics.open_extractor('inception', weights=path) for path in paths]
+    opened = [metrics.open_extractor('inception', weights=p, batch_size=1) for p in paths]
     assert opened[0].weights_hash == opened[1].weights_hash
     shas = [extractor.facts['weights_sha256'] for extractor in opened]
     assert shas == [files.sha256(path) for path in paths]
     for extractor in opened:
         assert (extractor.title, extractor.dim, extractor.num_classes) == ('FID', 2048, 1008)
-    assert_same(inception.read_weights(paths[0])[0], inception_v3.from_state_dict(plain))
+        assert extractor.published == 50_000
+    weights = inception.read_weights(paths[0])[0]
+    assert_same(weights, inception_v3.from_state_dict(plain))
+    pixels = iw.images((32, 32))
+    expected = inception_v3.apply(weights, pixels)._asdict()
+    assert_near(opened[1](pixels)._asdict(), {k: np.asarray(v) for k, v in expected.items()})
 
 
 def test_names_of_the_graph_may_be_written_in_several_ways(plain, detector):

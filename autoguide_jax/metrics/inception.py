@@ -1,14 +1,12 @@
 """The features that FID, its kin and the Inception score are defined on."""
 
-import functools
 import pathlib
-
-import jax
 
 from autoguide_jax.frozen import inception_v3
 from autoguide_jax.metrics import weights_file
-from autoguide_jax.metrics.features import Extractor, hash_weights
+from autoguide_jax.metrics.features import Extractor, bind, hash_weights
 
+IMAGES = 50_000  # that FID is published for
 # Public files → what their sha256 begins with, if it is public as well.
 PUBLIC = {
     'pt_inception-2015-12-05-6726825d.pth': '6726825d',  # pytorch-fid
@@ -68,7 +66,8 @@ def open_inception(
         dim=inception_v3.FEATURES,
         num_classes=inception_v3.CLASSES,
         weights_hash=hash_weights(found, size=inception_v3.SIZE, resize='tf1', logits='no bias'),
-        apply=functools.partial(inception_v3.apply, jax.device_put(found)),
+        apply=bind(inception_v3.apply, found),
         batch_size=batch_size,
+        published=IMAGES,
         facts={'weights_sha256': sha256},
     )
