@@ -15,12 +15,14 @@ class Estimate(NamedTuple):
     """A metric of a set of samples, and its standard error.
 
     error: the standard deviation that the value would have over other sets of as many samples,
-    the reference held fixed; NaN = not known. reason: why the value or the error is NaN.
+    the reference held fixed; NaN = not known. reason: why the value or the error is NaN. parts:
+    name → value of what the metric is the mean of, None = nothing that has names.
     """
 
     value: float
     error: float = math.nan
     reason: str = ''
+    parts: dict[str, float] | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -231,6 +233,7 @@ class FeatureMetric:
     def finish(self, state: Bank, reference) -> float:
         """Return the metric of the images seen against reference statistics."""
         self.check(reference)
+        reference.check_labels(state.labels)
         return float(self.estimate(state, reference).value)
 
     def estimate(self, state: Bank, reference) -> Estimate:
