@@ -8,7 +8,8 @@ Chong & Forsyth 2020 (arXiv:1911.07023); d is the distance of frechet.py.
 (4) To first order d of a part is d_∞ + mean of ψ over the part, with ψ of frechet.py (4). Disjoint
     equal parts make d̄_p = d_∞ + mean of ψ over the whole set, whatever p, and Σ w_p = 1 leaves
     FD∞ − d_∞ the same. So its standard error is that of d itself, frechet.py (5), and what the line
-    adds is of second order. In simulations (tests/test_errors.py) it is right to 10 %.
+    adds is of second order. In simulations (tests/gaussians.py) it is right to 10 % for
+    n ≥ 20·dim, and up to half too large at n = 10·dim, as that of d itself is there.
 The paper draws its 15 smaller sets with replacement; disjoint ones use every sample equally and
 have (4). Only the bias of the samples is taken out; that of a small reference remains.
 """

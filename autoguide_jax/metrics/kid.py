@@ -11,8 +11,9 @@ Bińkowski et al. 2018 (arXiv:1801.01401); of the features of Inception-2015 it 
     from all these, with repetition; the mean is the same on average, and here varies less.
 (4) standard error = sd(T_a)/√count. The T_a are independent for a given reference, so that it says
     how KID varies among sets of samples. It holds the real features fixed: those of another data
-    set of the same distribution would give another KID. It is the roughness of KID in subsets of
-    this size, and itself uncertain by 1/√(2·count − 2).
+    set of the same distribution would give another KID. It is itself uncertain by 1/√(2·count − 2).
+    Samples with equal numbers of every class are more even than independent ones, and have a KID
+    that is too small by O(1/samples).
 All in float64: one pass over |X|·|Y| + |X|·size + |Y|·size products on the host.
 """
 

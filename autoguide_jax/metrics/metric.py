@@ -38,8 +38,9 @@ def undefined(reason: str) -> Estimate:
 def mean(values: np.ndarray) -> Estimate:
     """The mean of one value per sample, [n], and its standard error s/√n."""
     values = np.asarray(values, np.float64)
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(float(values.mean()), float(error))
+    if len(values) < 2:
+        return Estimate(float(values.mean()), math.nan, 'one sample: no standard error')
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))))
 
 
 def jackknife(value: float, left_out: np.ndarray) -> Estimate:
