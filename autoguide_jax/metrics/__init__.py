@@ -26,8 +26,8 @@ table = Registry(
         'inception_score': 'autoguide_jax.metrics.inception_score:InceptionScore',
         'kid': 'autoguide_jax.metrics.kid:KernelDistance',
         'precision': 'autoguide_jax.metrics.manifold:Precision',
-        'sfid': 'autoguide_jax.metrics.frechet:SpatialFrechet',
         'recall': 'autoguide_jax.metrics.manifold:Recall',
+        'sfid': 'autoguide_jax.metrics.frechet:SpatialFrechet',
     },
 )
 
