@@ -18,7 +18,15 @@ import math
 from typing import ClassVar
 
 from autoguide_jax.metrics import neighbours
-from autoguide_jax.metrics.metric import GROUPS, Bank, Estimate, FeatureMetric, jackknife, mean
+from autoguide_jax.metrics.metric import (
+    GROUPS,
+    Bank,
+    Estimate,
+    FeatureMetric,
+    jackknife,
+    mean,
+    undefined,
+)
 
 
 def _too_few(value, count, least):
@@ -63,9 +71,11 @@ class Recall(Precision):
     name: ClassVar[str] = 'recall'
 
     def estimate(self, state: Bank, reference) -> Estimate:
+        if state.count <= self.k:
+            return undefined(f'{state.count} images have no neighbour number {self.k}')
         x, real = state.features, reference.features
-        # Without a group of samples, k others must be left of each.
-        least = max(2 * GROUPS, self.k + 2 + self.k // (GROUPS - 1) + 1)
+        # Without a group, k others must be left.
+        least = 2 * max(GROUPS, self.k + 1)
         if len(x) < least:
             radii = neighbours.radii(x, self.k)[:, -1]
             covered = neighbours.count_balls(real, x, radii, closed=True) > 0
