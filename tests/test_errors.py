@@ -6,8 +6,8 @@ import pytest
 
 from autoguide_jax import metrics
 
-# A count of points on a manifold that the samples themselves span: no error is known for it.
-WITHOUT = {'coverage', 'recall'}
+# Points near to any sample: where many samples are near, the jackknife takes each for needed.
+WIDE = {'coverage', 'recall'}
 
 
 @pytest.fixture(scope='module')
@@ -15,15 +15,17 @@ def spread():
     return gaussians.spread(repeats=80, n=300, real=600)
 
 
-@pytest.mark.parametrize('name', [n for n in metrics.table.names() if n not in WITHOUT])
+@pytest.mark.parametrize('name', [n for n in metrics.table.names() if n not in WIDE])
 def test_the_stated_error_is_the_spread_of_the_values(spread, name):
     """A spread of 80 values is known to 8 %."""
     seen, stated = spread[name]
     assert stated == pytest.approx(seen, rel=0.3)
 
 
-def test_metrics_without_an_error_say_so(spread):
-    assert {name for name, (_, stated) in spread.items() if np.isnan(stated)} <= WITHOUT
+@pytest.mark.parametrize('name', sorted(WIDE))
+def test_the_stated_error_of_diversity_is_wide_and_not_too_wide(spread, name):
+    seen, stated = spread[name]
+    assert 0.85 * seen < stated < 1.8 * seen
 
 
 def test_rounding_moves_few_images_between_parts():

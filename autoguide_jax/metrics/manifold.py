@@ -9,7 +9,7 @@ Naeem et al. 2020 (arXiv:2002.09797), k = 5, open balls:
 (4) coverage  = share of r with any g in B_k(r; R)
 Each is a pass over |R|·|G| distances; recall adds one over |G|². Standard errors: (1) and (3) are
 means over samples; (2) and (4) by the jackknife of GROUPS groups of samples, in the same pass. It
-errs on the wide side (Efron & Stein 1981): 1.0 to 1.5 times the spread of simulated sets, more
+errs on the wide side (Efron & Stein 1981): 1.0 to 1.6 times the spread of simulated sets, more
 where next to everything is covered, and the error next to nothing.
 """
 
