@@ -30,7 +30,7 @@ from autoguide_jax.schema import (
     to_dict,
 )
 
-__all__ = ['Part', 'build', 'complete', 'describe', 'from_dict', 'load', 'parse']
+__all__ = ['Part', 'build', 'complete', 'describe', 'differences', 'from_dict', 'load', 'parse']
 __all__ += ['part', 'parts', 'resolved', 'to_dict']
 
 
@@ -180,6 +180,16 @@ def resolved(settings):
     return to_dict(settings)
 
 
+def differences(a, b, prefix=''):
+    """Yield (dotted name, value in a, value in b) wherever two trees differ."""
+    for key in sorted(a.keys() | b.keys()):
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, dict) and isinstance(y, dict):
+            yield from differences(x, y, f'{prefix}{key}.')
+        elif x != y:
+            yield f'{prefix}{key}', x, y
+
+
 def load(source, overrides=(), cls=None, prefix='config'):
     """Return the tree of a config 'FILE.py' or 'FILE.py:ARG' with overrides put in as text.
 
@@ -253,9 +263,11 @@ def _child(field, tree, name, where):
     if origin is tuple:
         raise ValueError(f'{where} is a list of sections: set it in a config file')
     if origin is dict:
-        if name not in tree:
+        entry = typing.get_args(kind)[1]
+        # Parts of a room may be added by any name; entries of other sections belong together.
+        if name not in tree and entry is not Part:
             raise ValueError(f'{where}.{name}: unknown entry.{suggest(name, tree)}')
-        return Field(typing.get_args(kind)[1], MISSING, field.room)
+        return Field(entry, MISSING, field.room)
     if kind is Part:
         table, chosen = resolve(field.room), tree.get('name')
         known = component_fields(table.get(chosen)) if chosen in table.names() else {}

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from autoguide_jax import files, mesh, stop
 from autoguide_jax.frozen import Output, efficientnet_lite0
-from autoguide_jax.metrics import torch_file
+from autoguide_jax.metrics import weights_file
 from autoguide_jax.metrics.metric import check_images, check_labels
 from autoguide_jax.registry import Registry
 
@@ -29,7 +29,9 @@ table = Registry(
     'extractors',
     {
         'classifier': 'autoguide_jax.metrics.classifier:open_classifier',
+        'dinov2': 'autoguide_jax.metrics.dinov2:open_dinov2',
         'efficientnet_lite0': 'autoguide_jax.metrics.features:open_efficientnet_lite0',
+        'inception': 'autoguide_jax.metrics.inception:open_inception',
     },
 )
 
@@ -108,7 +110,7 @@ class Extractor:
             full = np.zeros((self.block, *part.shape[1:]), np.uint8)
             full[: len(part)] = part
             work = functools.partial(self.apply, full)
-            sent.append((stop.interruptible(work, f'compiling {self.noun}'), len(part)))
+            sent.append((stop.interruptible(work, f'computing {self.noun}'), len(part)))
         return sent
 
     def fetch(self, sent: list) -> Output:
@@ -201,9 +203,10 @@ def find_efficientnet_lite0() -> pathlib.Path:
 
 @functools.cache
 def _efficientnet_weights(p: pathlib.Path):
-    if not files.sha256(p).startswith(EFFNET_SHA256):
+    state, sha256 = weights_file.read(p)
+    if not sha256.startswith(EFFNET_SHA256):
         raise ValueError(f'{p} is damaged: its sha256 does not begin with {EFFNET_SHA256}')
-    return efficientnet_lite0.from_state_dict(torch_file.read_state_dict(p))
+    return efficientnet_lite0.from_state_dict(state)
 
 
 def open_efficientnet_lite0(
