@@ -11,7 +11,6 @@ which weights of the detector: every one carries a warning that says so.
 import dataclasses
 import math
 import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
@@ -132,7 +131,7 @@ def _read_npz(p):
             members = {info.filename: info for info in archive.infolist()}
             there = [name for name in names if f'{name}.npy' in members]
             found = {n: _member(archive, members[f'{n}.npy'], n) for n in there}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except files.BROKEN as error:
         raise ValueError(f'{p} is damaged, or no npz: {error}') from error
     except ValueError as error:
         raise ValueError(f'{p}: {error}') from error
