@@ -10,6 +10,7 @@ import sys
 import fake_features
 import numpy as np
 import pytest
+from bucket import bucket  # noqa: F401
 from hosts import ROOT
 from image_sets import official, pixels, store
 from together import together
@@ -252,6 +253,25 @@ def test_two_processes_give_the_bits_of_one(sets, tmp_path, monkeypatch):
     assert [len(found) for found in rows] == [1, 1]
     assert rows[0][0]['metrics'] == rows[1][0]['metrics']
     assert rows[0][0]['errors'] == rows[1][0]['errors']
+
+
+def test_all_of_it_may_lie_in_a_bucket(sets, tmp_path, bucket, capsys):  # noqa: F811
+    there = f'{bucket}/{tmp_path.name}'
+    for kind in ('zip', 'npz'):
+        p = pathlib.Path(sets[kind])
+        files.write_bytes(f'{there}/{p.name}', p.read_bytes())
+        images = f'--images={there}/{p.name}'
+        run(images, *INCEPTION, f'--target={there}/{kind}/ref.npz')
+        run(f'--images={p}', *INCEPTION, f'--target={tmp_path / kind}.npz')
+        remote, local = (
+            references.load(x) for x in (f'{there}/{kind}/ref.npz', f'{tmp_path / kind}.npz')
+        )
+        assert remote.header == local.header
+        assert [x.name for x in files.path(f'{there}/{kind}').iterdir()] == ['ref.npz']
+    scored = [images, *INCEPTION, f'--reference={there}/npz/ref.npz', '--config.metrics=recall']
+    assert cli.main(['evaluate', *scored, f'--workdir={there}/out']) == 0
+    (row,) = files.read_jsonl(f'{there}/out/results.jsonl')
+    assert row['metrics']['recall'] == 1
 
 
 def test_refusals_name_the_setting(sets, tmp_path, capsys):
