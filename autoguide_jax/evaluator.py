@@ -84,6 +84,9 @@ class Evaluator:
         check_images(dataset)
         self.dataset, self.names, self.allow_fewer = dataset, tuple(metric_names), allow_fewer
         self._shape, self._files = shape, references.paths(reference_file)
+        if together:
+            # Devices are found by all at once: one that waits for the first would never answer it.
+            processes.find_devices()
         first = processes.main_first('opening features') if together else contextlib.nullcontext()
         with first:
             self.extractors = {

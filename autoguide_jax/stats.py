@@ -75,6 +75,7 @@ def main(settings, workdir=None):
     source = dataset
     if dataset is None:
         source = foreign_images.RealImages(evaluate.open_samples(settings.images))
+    processes.find_devices()
     with processes.main_first('opening features'):
         extractors = {
             p: open_features(part, dataset, settings.cache_dir or None)

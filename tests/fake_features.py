@@ -1,5 +1,6 @@
 """Extractors that stand for Inception and DINOv2 where only their names and files are at issue."""
 
+import jax
 import numpy as np
 
 from autoguide_jax.frozen import Output
@@ -20,6 +21,8 @@ def project(name, images):
 def _open(name, weights, batch_size):
     if not weights:
         raise ValueError(f'features.weights must be the weights of {name}')
+    # As real ones do: processes that do not look for devices together wait for ever.
+    jax.local_devices()
     return Extractor(
         name=name,
         noun=name,
