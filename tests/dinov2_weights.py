@@ -52,6 +52,8 @@ def state(width, depth, registers=0, seed=0):
         else:
             fan_in = np.prod(shape[1:]) if name.endswith('weight') else 1
             value = rng.standard_normal(shape, np.float32) / np.sqrt(fan_in)
+        if not name.startswith(('blocks', 'norm')):
+            value *= 0.02  # as published; so small that the norms' epsilon shows
         found[name] = np.float32(value)
     return found
 

@@ -114,16 +114,19 @@ class Extractor:
         return sent
 
     def fetch(self, sent: list) -> Output:
-        """Wait for what was sent. Errors: ValueError for features that are not finite."""
+        """Wait for what was sent. Errors: ValueError for what is not finite."""
         get = lambda: [[_cut(x, n) for x in output] for output, n in sent]
         parts = stop.interruptible(get, 'computing features')
         whole = [None if column[0] is None else np.concatenate(column) for column in zip(*parts)]
         output = Output(*whole)
-        if not np.isfinite(output.features).all():
-            raise ValueError(f'{self.noun}: the features are not finite; are the weights damaged?')
-        for array in output:
-            if array is not None:
-                array.flags.writeable = False
+        for name, array in output._asdict().items():
+            if array is None:
+                continue
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f'{self.noun}: the {name} are not finite; are the weights damaged?'
+                )
+            array.flags.writeable = False
         return output
 
 

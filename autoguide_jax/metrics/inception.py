@@ -55,7 +55,7 @@ def open_inception(
 
     Settings:
       weights: path of the public weights file, local or gs://; there is no default
-      batch_size: images per call; changes speed only
+      batch_size: images per device and call; changes speed only
     """
     if batch_size < 1:
         raise ValueError(f'features.batch_size ({batch_size}) must be at least 1')
