@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from autoguide_jax import files
+from autoguide_jax.foreign_images import NpzImages
 from autoguide_jax.metrics import memorisation
 
 PAIRS, COLUMNS = 16, 4
@@ -56,17 +57,33 @@ def _show(evaluator, prefix, metric, banks, samples, target):
     if rows is None:
         why = 'does not say which images its features are of; delete it, and it is made anew'
         return {**facts, 'no_picture': f'{reference.source} {why}'}
-    if evaluator.dataset is None:
+    if reference.images is not None:
+        real = _each(NpzImages(files.path(reference.images)), rows)
+    elif evaluator.dataset is not None:
+        real = evaluator.dataset.images(rows)
+    else:
         return {**facts, 'no_picture': 'data is none: the training images are not at hand'}
-    made = np.stack([next(iter(samples.batches(1, int(i), int(i) + 1)))[0][0] for i in closest])
     captions = [
         f'{ratio:.3f}   sample {sample}, image {row}' for sample, row, _, ratio in facts['pairs']
     ]
     title = f'{metric.features.noun}: distance to the nearest image / its own to the next one'
-    if facts['searched'] < facts['training_images']:
-        title += f', of {facts["searched"]} of {facts["training_images"]} images'
-    files.write_bytes(target, draw(made, evaluator.dataset.images(rows), captions, title))
+    if part := searched(facts):
+        title += f', of {part}'
+    files.write_bytes(target, draw(_each(samples, closest), real, captions, title))
     return {**facts, 'picture': target.name}
+
+
+def _each(images, rows):
+    """Some images of those that have batches."""
+    return np.stack([next(iter(images.batches(1, int(i), int(i) + 1)))[0][0] for i in rows])
+
+
+def searched(facts: dict) -> str:
+    """Say which part of the training images was searched, '' for all of them."""
+    total = facts['training_images']
+    if total == facts['searched']:
+        return ''
+    return f'{facts["searched"]} images of {total or "a number that is not recorded"}'
 
 
 def draw(

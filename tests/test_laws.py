@@ -22,7 +22,7 @@ FLOORS = (
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
     'likeness',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers doctor plan encode latent_stats',
+    'sweep study export report reconstruct bench importers doctor plan encode latent_stats stats',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
@@ -46,7 +46,8 @@ WITHIN = {
     (3, 'foreign_images', 'data'), (3, 'foreign_images', 'sample_sets'),
     (3, 'copying', 'data'), (3, 'pairs', 'autoencoder'),
     (3, 'run_settings', 'latents'), (3, 'metrics', 'data'),
-    (3, 'evaluator', 'metrics'), (3, 'likeness', 'metrics'),
+    (3, 'evaluator', 'metrics'), (3, 'evaluator', 'foreign_images'),
+    (3, 'likeness', 'metrics'), (3, 'likeness', 'foreign_images'),
 }  # fmt: skip
 ONLY = {'ml_collections': {'config', '__main__'}, 'flax': {'backbones', 'denoiser'}}
 INHERITED = {'estimate'}  # documented where the contract is
