@@ -394,7 +394,10 @@ class Counted:
 
 def sweep_of(run, source, *more):
     flags = [*source[:2], '--config.sampler.num_steps=2', '--config.score.metrics=frechet']
-    flags += [f'--config.score.{k}' for k in ('images=8', 'batch_size=8', 'examples=3')]
+    flags += [
+        f'--config.score.{k}'
+        for k in ('images=8', 'allow_fewer=true', 'batch_size=8', 'examples=3')
+    ]
     return cli.main(['sweep', f'--config.main.run={run}', *flags, *more])
 
 

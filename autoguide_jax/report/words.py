@@ -83,7 +83,7 @@ def _told(apart):
     if apart is None:
         return 'the two share no block of seeds, so no interval tells if it is chance'
     if apart.interval is None:
-        return 'there is a single block of seeds, so no interval tells if it is chance'
+        return 'they share a single block of seeds, so no interval tells if it is chance'
     places = decimals([apart])
     sign = '+' if apart.mean > 0 else ''
     return (
@@ -166,6 +166,28 @@ def _intervals(study, blocks):
     return text
 
 
+def _statistics(study, blocks):
+    """What ±, brackets and differences mean, and what they do not cover."""
+    return [
+        ('Intervals', _intervals(study, blocks)),
+        (
+            'What the intervals hold fixed',
+            'One training of each network, the settings that the search chose, the real images of '
+            'the reference and the network whose features are compared. Other samples are all '
+            'that varies: how the result changes from one training run to the next is not in any '
+            'interval here.',
+        ),
+        (
+            'Differences',
+            'Arms share seeds and labels, so what a block adds to both falls out of their '
+            'difference: its interval says more than those of the two arms. 0 outside of it means '
+            'that other samples would hardly undo the order. Of twenty true zeros one is excluded '
+            'by chance, and the best arm was picked for its low mean, so that what others lack '
+            'is a little overstated.',
+        ),
+    ]
+
+
 def notes(study):
     """Return (heading, text) of what a reader must know to judge the numbers."""
     final, search = study.meta.get('final') or {}, study.meta.get('search') or {}
@@ -190,22 +212,7 @@ def notes(study):
             f'Each value is taken over {count} images. A Fréchet distance of few samples is too '
             'high by an amount that depends on their number, so all arms use the same.',
         ),
-        ('Intervals', _intervals(study, blocks)),
-        (
-            'What the intervals hold fixed',
-            'One training of each network, the settings that the search chose, the real images of '
-            'the reference and the network whose features are compared. Other samples are all '
-            'that varies: how the result changes from one training run to the next is not in any '
-            'interval here.',
-        ),
-        (
-            'Differences',
-            'Arms share seeds and labels, so what a block adds to both falls out of their '
-            'difference: its interval says more than those of the two arms. 0 outside of it means '
-            'that other samples would hardly undo the order. Of twenty true zeros one is excluded '
-            'by chance, and the best arm was picked for its low mean, so that what others lack '
-            'is a little overstated.',
-        ),
+        *_statistics(study, blocks),
         (
             'Best is luck',
             'The best of several blocks is lower than what to expect of the next one. It stands '

@@ -137,6 +137,6 @@ def _table(sweep):
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
         '</table></div><p class="note key"><b>best</b> lowest mean <i>tie</i> the 95 % interval of '
-        'the difference to the best, on the same seeds, holds 0. Computation: floating-point operations per '
-        'image, relative to the main network alone.</p>'
+        'the difference to the best, on the same seeds, holds 0. Computation: floating-point '
+        'operations per image, relative to the main network alone.</p>'
     )
