@@ -240,6 +240,9 @@ def test_intervals_in_closed_form():
     assert two.interval == pytest.approx((4 - half, 4 + half))
     alone = stats.Stat((4.0,), (0.5,))
     assert alone.spread == 0.5 and alone.interval == pytest.approx((3.02, 4.98))
+    same = stats.Stat((1.0, 1.0, 1.0))
+    assert same.spread == 0 and same.interval is None and same.excludes_zero is None
+    assert stats.Stat((0.0, 0.0)).excludes_zero is False, 'no difference on any block'
     assert stats.Stat((4.0,)).interval is None and stats.Stat((4.0,), (None,)).spread is None
 
 

@@ -32,7 +32,8 @@ FIGURES = {
         'chosen EMA lengths on selection seeds; the small dots are the settings that its search '
         'tried (those off the scale at the top edge); the marker is the chosen w on fresh seeds. '
         'Bands and whiskers are 95 % intervals: those of the line follow from the standard error '
-        'of each score, those of the marker and of the dashed line from the fresh blocks. '
+        'of each score, where it has one, those of the marker and of the dashed line from the '
+        'fresh blocks. '
         'The line has fewer images, which makes every distance larger: compare lines with lines, '
         'and markers with the dashed line.',
     ),

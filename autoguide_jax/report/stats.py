@@ -9,6 +9,7 @@
     interval by (2). With one block it is (3) with e² = e_a² + e_b²: as if the samples of the two
     were independent, which those of the same seeds are not; it is then too wide rather than too
     narrow. The arms differ if the interval excludes 0.
+    A spread of exactly 0 bounds nothing (a share at 0 or 1 does not vary): no interval.
 (5) A column's best is the arm whose mean is lowest, highest or nearest to the target; an arm ties
     with it if the interval (4) of their difference holds 0.
 """
@@ -132,7 +133,7 @@ class Stat(NamedTuple):
     @property
     def half(self):
         """Half the length of the 95 % interval, by (2) or (3); None if it is not known."""
-        if self.spread is None:
+        if not self.spread:
             return None
         return self.spread * (student(self.n - 1) / math.sqrt(self.n) if self.n > 1 else NORMAL)
 
@@ -144,7 +145,9 @@ class Stat(NamedTuple):
     @property
     def excludes_zero(self):
         """Whether 0 lies outside the interval, None if that is not known."""
-        return None if self.half is None else abs(self.mean) > self.half
+        if self.half is None:
+            return False if self.spread == self.mean == 0 else None
+        return abs(self.mean) > self.half
 
     def best(self, metric):
         """Return the luckiest value."""

@@ -83,7 +83,9 @@ def _told(apart):
     if apart is None:
         return 'the two share no block of seeds, so no interval tells if it is chance'
     if apart.interval is None:
-        return 'they share a single block of seeds, so no interval tells if it is chance'
+        alone = 'they share a single block of seeds'
+        why = alone if apart.spread is None else 'the spread of the difference is 0'
+        return f'{why}, so no interval tells if it is chance'
     places = decimals([apart])
     sign = '+' if apart.mean > 0 else ''
     return (
@@ -173,9 +175,9 @@ def _statistics(study, blocks):
         (
             'What the intervals hold fixed',
             'One training of each network, the settings that the search chose, the real images of '
-            'the reference and the network whose features are compared. Other samples are all '
-            'that varies: how the result changes from one training run to the next is not in any '
-            'interval here.',
+            'the reference, the network whose features are compared, and the number of samples '
+            'with what it adds to a distance. Other samples are all that varies: how the result '
+            'changes from one training run to the next is not in any interval here.',
         ),
         (
             'Differences',
