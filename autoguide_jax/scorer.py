@@ -14,7 +14,7 @@ from autoguide_jax.generation import calls_per_image, program_key, sample_labels
 class Scorer:
     """Scores pairs with one sampler and one evaluator into a results.jsonl.
 
-    evaluator: has score(batches) → {metric: value} and identity, what decides its numbers.
+    evaluator: has measure(batches) → {metrics, errors, …} and identity, what decides its numbers.
     programs: generation.Programs; networks: pairs.Networks; classes: as in `sample_labels`.
     worker: a name where several workers share the table: each then writes a file of its own,
     results/WORKER.jsonl, and reads all of them; `merge` makes one table of them.

@@ -382,11 +382,14 @@ class Counted:
 
     identity = 'counted'
 
-    def __init__(self, *_):
-        pass
+    def __init__(self, *_, allow_fewer):
+        assert not allow_fewer
 
-    def score(self, batches):
-        return {'frechet': 1.0, 'count': sum(len(images) for images, _ in batches)}
+    def check_count(self, count):
+        assert count == 8, 'asked before anything is drawn'
+
+    def measure(self, batches):
+        return {'metrics': {'frechet': 1.0, 'count': sum(len(images) for images, _ in batches)}}
 
     def describe(self):
         return {}
@@ -394,10 +397,7 @@ class Counted:
 
 def sweep_of(run, source, *more):
     flags = [*source[:2], '--config.sampler.num_steps=2', '--config.score.metrics=frechet']
-    flags += [
-        f'--config.score.{k}'
-        for k in ('images=8', 'allow_fewer=true', 'batch_size=8', 'examples=3')
-    ]
+    flags += [f'--config.score.{k}' for k in ('images=8', 'batch_size=8', 'examples=3')]
     return cli.main(['sweep', f'--config.main.run={run}', *flags, *more])
 
 
