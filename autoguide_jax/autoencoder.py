@@ -24,14 +24,14 @@ def check_dtype(name, dtype):
         raise ValueError(f'{name} ({dtype!r}) must be {" or ".join(map(repr, DTYPES))}')
 
 
-def check_file(path, why, setting='vae'):
+def check_file(path, why):
     """Refuse a path without a file; says which file is meant and why it is needed."""
-    wanted = f'give --config.{setting}=PATH (or gs://…) of the autoencoder: the file '
+    wanted = 'give --config.vae=PATH (or gs://…) of the autoencoder: the file '
     wanted += f'{sd_vae.PUBLIC_FILE}, or its arrays as .npz'
     if not path:
-        raise ValueError(f'{setting} is empty: {why}; {wanted}')
+        raise ValueError(f'vae is empty: {why}; {wanted}')
     if not files.path(path).exists():
-        raise ValueError(f'{setting} ({path}): there is no such file. {why}; {wanted}')
+        raise ValueError(f'vae ({path}): there is no such file. {why}; {wanted}')
 
 
 def open_where_needed(settings, needs, otherwise):
@@ -87,7 +87,7 @@ class Autoencoder:
 
     def __init__(self, path, dtype='float32'):
         check_dtype('vae_dtype', dtype)
-        self.path, self.dtype = str(path), dtype
+        self.dtype = dtype
         arrays = state_dicts.read(path)
         try:
             self.weights = sd_vae.from_state_dict(arrays)

@@ -30,7 +30,7 @@ from autoguide_jax.schema import (
     to_dict,
 )
 
-__all__ = ['Part', 'build', 'complete', 'describe', 'from_dict', 'load', 'parse']
+__all__ = ['Part', 'build', 'complete', 'describe', 'differences', 'from_dict', 'load', 'parse']
 __all__ += ['part', 'parts', 'resolved', 'to_dict']
 
 
@@ -178,6 +178,16 @@ def resolved(settings):
     if isinstance(settings, tuple):
         return [resolved(value) for value in settings]
     return to_dict(settings)
+
+
+def differences(a, b, prefix=''):
+    """Yield (dotted name, value in a, value in b) wherever two trees differ."""
+    for key in sorted(a.keys() | b.keys()):
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, dict) and isinstance(y, dict):
+            yield from differences(x, y, f'{prefix}{key}.')
+        elif x != y:
+            yield f'{prefix}{key}', x, y
 
 
 def load(source, overrides=(), cls=None, prefix='config'):

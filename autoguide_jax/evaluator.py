@@ -194,7 +194,8 @@ class Evaluator:
         """Return the row of what the extractors told.
 
         metrics: name → value, and count; errors: name → standard error; undefined: name → reason,
-        where there is no value; fewer: name → images asked for, where there were less.
+        where there is no value; fewer: name → images asked for, where there were less; parts: name
+        → values that the metric is the mean of, such as those of each class, where it has any.
         """
         count = next(iter(banks.values())).count
         row = {'metrics': dict.fromkeys(self.names), 'errors': {}, 'undefined': dict(self._unfit)}
@@ -210,16 +211,20 @@ class Evaluator:
             row['metrics'][name] = float(found.value)
             if not np.isnan(found.error):
                 row['errors'][name] = float(found.error)
+            if found.parts is not None:
+                row.setdefault('parts', {})[name] = found.parts
         row['metrics']['count'] = count
         if short := self.fewer(count):
             row['fewer'] = short
         return row
 
     def checked(self, batches):
-        """Yield the batches; ValueError for images of another shape than the real ones."""
+        """Yield the batches; ValueError for another shape or other classes than the real ones."""
         for images, labels in batches:
             stop.check('evaluating')
             check_shape(np.shape(images)[1:], self.image_shape, 'the images')
+            for reference in self.references.values():
+                reference.check_labels(labels)
             yield images, labels
 
 

@@ -84,10 +84,11 @@ def main(settings, workdir):
     classes = settings.sample.classes
     if classes.isdigit() and int(classes) >= num_classes:
         raise ValueError(f'sample.classes ({classes}) must be below {num_classes}, or random')
-    labels = sample_labels(seeds, num_classes, classes)
     sampler = config.build(settings.sampler)
     with stop.watch():
         health.quick(workdir, config.resolved(settings))
+        # Not before: this is the first that needs a device, and quick tells of those that hang.
+        labels = sample_labels(seeds, num_classes, classes)
         with processes.main_first('the sample set'):
             if processes.is_main():
                 what = manifest(settings, calls, rules, vae)

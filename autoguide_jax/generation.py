@@ -56,6 +56,12 @@ def seed_list(text):
     return np.asarray(found, np.int64)
 
 
+def check_classes(classes):
+    """Refuse labels of samples that are compared with real images: these have every class."""
+    if classes not in ('random', 'balanced'):
+        raise ValueError(f"classes ({classes!r}) must be 'random' or 'balanced'")
+
+
 def sample_labels(seeds, num_classes, classes='random'):
     """int32 [n] labels, each a function of its seed; −1 for none.
 

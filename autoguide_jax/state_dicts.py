@@ -3,6 +3,8 @@
 Names, types and values come back as they were written. Nothing in such a file is code.
 """
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -49,22 +51,41 @@ def read(p: Any) -> dict[str, np.ndarray]:
     format, or holds what is no plain array (objects).
     """
     suffix = suffix_of(p)
-    try:
+    with _naming(p, suffix):
         if suffix == '.npz':
-            found = _read_npz(p)
-            found.pop(METADATA, None)
-            return found
+            with files.path(p).open('rb') as file:
+                return _npz_arrays(file)
         with buckets.on_disk(files.path(p)) as local:
             return safetensors.numpy.load_file(local)
+
+
+def parse(data: bytes, suffix: str, label: Any) -> dict[str, np.ndarray]:
+    """Return all arrays of the bytes of a file, as `read`; label: what errors call it."""
+    with _naming(label, suffix):
+        if suffix == '.npz':
+            return _npz_arrays(io.BytesIO(data))
+        return safetensors.numpy.load(data)
+
+
+@contextlib.contextmanager
+def _naming(label, suffix):
+    try:
+        yield
     except BROKEN as error:
         raise ValueError(
-            f'{p} is damaged, or no {suffix[1:]} file of plain arrays: {error}'
+            f'{label} is damaged, or no {suffix[1:]} file of plain arrays: {error}'
         ) from error
 
 
-def _read_npz(p, only=None):
+def _npz_arrays(file):
+    found = _read_npz(file)
+    found.pop(METADATA, None)
+    return found
+
+
+def _read_npz(file, only=None):
     """Read the members, or one; what all claim to be is checked before the first is read."""
-    with files.path(p).open('rb') as file, zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(file) as archive:
         limit = MAX_RATIO * file.seek(0, os.SEEK_END) + MAX_MORE
         if (total := sum(info.file_size for info in archive.infolist())) > limit:
             raise ValueError(f'it would unpack to {total} bytes, more than {limit}')
@@ -144,7 +165,8 @@ def read_metadata(p: Any) -> dict[str, str]:
 
 
 def _npz_texts(p):
-    found = _read_npz(p, METADATA)
+    with files.path(p).open('rb') as file:
+        found = _read_npz(file, METADATA)
     return json.loads(found[METADATA].tobytes()) if found else {}
 
 

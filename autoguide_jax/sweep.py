@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from autoguide_jax import config, files, health, processes, provenance, stop
 from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluator import Evaluator
-from autoguide_jax.generation import Programs
+from autoguide_jax.generation import Programs, check_classes
 from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
@@ -91,8 +91,7 @@ class ScoreSettings:
                 f'repeats ({self.repeats}) must be at least 1, examples ({self.examples}) in '
                 f'0…{self.images}, the images per setting'
             )
-        if self.classes not in ('random', 'balanced'):
-            raise ValueError(f"classes ({self.classes!r}) must be 'random' or 'balanced'")
+        check_classes(self.classes)
         minimised(self.metrics)
 
     def blocks(self):
@@ -177,7 +176,8 @@ def main(settings, workdir):
         if settings.score.shared or processes.count() > 1 or files.is_remote(workdir):
             claims = stack.enter_context(Claims(workdir / 'claims'))
         scorer = open_scorer(settings, workdir, networks, claims, vae)
-        asked = [(pair, block) for pair in pairs for block in settings.score.blocks()]
+        asked = itertools.product(pairs, settings.score.blocks())
+        asked = [(pair, block, scorer.keys(pair, **block)[1]) for pair, block in asked]
         record(scorer, settings, workdir, asked)
         first = minimised(settings.score.metrics)
         with Progress(len(asked), 'settings', f'sweep {workdir.name}') as bar:
@@ -203,7 +203,7 @@ def record(scorer, settings, workdir, asked):
         'created': time.strftime('%Y-%m-%d %H:%M:%S'),
         'settings': config.resolved(settings),
         'provenance': provenance.describe(),
-        'rows': list(dict.fromkeys(scorer.keys(pair, **block)[1] for pair, block in asked)),
+        'rows': list(dict.fromkeys(key for *_, key in asked)),
         **scorer.evaluator.describe(),
     }
     files.write_json(workdir / 'sweep.json', files.plain(facts))
@@ -232,11 +232,11 @@ def open_scorer(settings, workdir, networks, claims, vae):
 
 
 def score_all(scorer, asked, claims=None):
-    """Yield the row of every (pair, block) asked; with claims, another worker may score it."""
+    """Yield the row of every (pair, block, key) asked; with claims, another worker may score it."""
     if claims is None:
-        yield from (scorer.score(pair, **block) for pair, block in asked)
+        yield from (scorer.score(pair, **block) for pair, block, _ in asked)
         return
-    todo = [(pair, block, scorer.keys(pair, **block)[1]) for pair, block in asked]
+    todo = asked
     while todo:
         left = []
         for pair, block, key in todo:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from autoguide_jax import (
+    config,
     data,
     disks,
     files,
@@ -90,7 +91,7 @@ def claim(workdir, tree, seen):
         old = files.read_json(file)
         different = [
             f'{name}: {a!r} there, {b!r} here'
-            for name, a, b in differences(old, files.plain(tree))
+            for name, a, b in config.differences(old, files.plain(tree))
             if name not in MAY_CHANGE and not name.startswith('provenance')
             if a is not None or name not in BEFORE or b != BEFORE[name]
         ]
@@ -109,16 +110,6 @@ def claim(workdir, tree, seen):
             return
     if processes.is_main():
         files.write_json(file, {'provenance': provenance.describe(), **tree})
-
-
-def differences(a, b, prefix=''):
-    """Yield (dotted name, value in a, value in b) wherever two trees differ."""
-    for key in sorted(a.keys() | b.keys()):
-        x, y = a.get(key), b.get(key)
-        if isinstance(x, dict) and isinstance(y, dict):
-            yield from differences(x, y, f'{prefix}{key}.')
-        elif x != y:
-            yield f'{prefix}{key}', x, y
 
 
 def run(settings, tree, dataset, devices, runs, checkpoints, seen):

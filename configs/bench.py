@@ -6,8 +6,10 @@
     python -m autoguide_jax bench --config=configs/bench.py:img64-s  EDM2-S guided by XS; TPU or GPU
     python -m autoguide_jax bench --config=configs/bench.py:input    reading images, and what a
         training step needs; --config.run.data.name=… as in training, folders, zips, TFDS, gs://
+    python -m autoguide_jax bench --config=configs/bench.py:metrics  scoring images: the detector
+        alone, and the share of time outside it; --config.features.name=…, --config.data.name=…
 
-Cost: net_a, digits, toy and input about one minute on 2 cores.
+Cost: net_a, digits, toy, input and metrics about one minute on 2 cores.
 """
 
 from ml_collections import ConfigDict
@@ -53,11 +55,15 @@ def get_config(arg='net_a'):
     elif arg == 'img64-s':
         pair = run(192, 2048, dtype='bfloat16'), run(128, 2048, dtype='bfloat16')
         image, sample = {'resolution': 64, 'channels': 3, 'label_dim': 1000}, 64
+    elif arg == 'metrics':
+        return ConfigDict({'kind': 'metrics', 'data': {'name': 'digits'}})
     elif arg == 'input':
         # No level with attention is named, so that images may have any even size.
         small = {'channel_mult': (1, 2), 'num_blocks': 1, 'attn_resolutions': ()}
         reader = run(16, 128, channels_per_head=16, **small) | {'data': {'name': 'digits'}}
         return ConfigDict({'kind': 'input', 'run': reader})
     else:
-        raise ValueError(f'configs/bench.py:{arg}: known are net_a, digits, toy, img64-s, input')
+        raise ValueError(
+            f'configs/bench.py:{arg}: known are net_a, digits, toy, img64-s, input, metrics'
+        )
     return ConfigDict({'main': pair[0], 'guide': pair[1], 'image': image, 'batch_size': sample})

@@ -23,7 +23,8 @@ import published_files as pf
 import tiny
 
 from autoguide_jax import files
-from autoguide_jax.importers import conversion, edm2, module_tree, pickles, program
+from autoguide_jax.importers import conversion, edm2, module_tree, program
+from autoguide_jax.inert import pickles
 
 LABEL = 'input.pkl'
 # What Python tells auditors when something is imported, compiled, run, opened or unpickled.

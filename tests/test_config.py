@@ -280,6 +280,19 @@ def test_resolved_shows_all_values_and_parses_to_the_same_components():
     assert config.build(resolve(tree=tree).metrics['m']) == ('fast', 2, 0.0)
 
 
+def test_differences_are_named_where_they_are():
+    a = {'same': [1], 'deep': {'x': 1, 'gone': 2, 'part': {'y': 0}}, 'kind': {'z': 3}}
+    b = {'same': [1], 'deep': {'x': 5, 'new': None, 'part': {'y': 0.5}}, 'kind': 3}
+    found = list(config.differences(a, b))
+    assert found == [
+        ('deep.gone', 2, None),
+        ('deep.part.y', 0, 0.5),
+        ('deep.x', 1, 5),
+        ('kind', {'z': 3}, 3),
+    ]
+    assert not list(config.differences(a, a))
+
+
 def test_describe_lists_every_setting_with_type_default_and_meaning():
     rows = {row.name: row[1:] for row in config.describe(Settings)}
     assert rows['config.main.path'] == ('str', 'required', 'its folder')

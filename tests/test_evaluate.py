@@ -82,6 +82,42 @@ def test_noise_is_bad_and_unlabelled(digits, cache, tmp_path):
     assert stored['undefined'] == {'class_accuracy': 'the samples carry no labels'}
 
 
+def test_the_row_tells_of_every_class_and_of_too_few_images(real, cache, tmp_path):
+    names = ('class_frechet', 'frechet_infinity', 'inception_score', 'kid')
+    table = evaluate.main(settings(real, cache, metrics=names), tmp_path)
+    (row,) = files.read_jsonl(tmp_path / 'results.jsonl')
+    assert row['errors'].keys() == set(names) and not row['undefined']
+    classes = row['parts']['class_frechet']
+    assert list(classes) == [str(c) for c in range(10)] and max(classes.values()) < 1e-6
+    assert (
+        abs(row['metrics']['frechet_infinity']) < 3 and 5 < row['metrics']['inception_score'] < 10
+    )
+    # The default subsets of KID are 1000 images, of which two do not fit.
+    assert row['fewer'] == {'kid': 2000}
+    assert table['kid: fewer images than'] == 2000
+
+
+def test_fewer_images_than_dimensions_must_be_allowed(digits, cache, tmp_path):
+    np.savez(tmp_path / 'few.npz', digits.images(np.arange(40)))
+    few = settings(tmp_path / 'few.npz', cache, metrics=('frechet',), allow_fewer=False)
+    with pytest.raises(ValueError, match='asks for 65 images, there are 40. .*allow_fewer=true'):
+        evaluate.main(few, tmp_path)
+    assert not (tmp_path / 'results.jsonl').exists()
+    few = settings(tmp_path / 'few.npz', cache, metrics=('frechet',))
+    evaluate.main(few, tmp_path)
+    (row,) = files.read_jsonl(tmp_path / 'results.jsonl')
+    assert row['fewer'] == {'frechet': 65}
+    assert row['metrics']['frechet'] > 0 and 'frechet' not in row['errors']
+
+
+def test_labels_of_other_classes_are_refused(digits, cache, tmp_path):
+    labels = np.where(np.arange(40) == 7, 10, digits.labels[:40])
+    np.savez(tmp_path / 'odd.npz', images=digits.images(np.arange(40)), labels=labels)
+    odd = settings(tmp_path / 'odd.npz', cache, metrics=('frechet',))
+    with pytest.raises(ValueError, match='label 10 of the images is no class .* has 0 … 9'):
+        evaluate.main(odd, tmp_path)
+
+
 def test_batches_of_any_size_give_the_same_numbers(digits, cache):
     features = settings('x', cache).features
     evaluator = evaluate.Evaluator(digits, features, EVERY, cache)

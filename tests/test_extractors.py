@@ -1,14 +1,13 @@
-"""Truths about the trained classifier, the ImageNet features and the reader of their weights."""
+"""Truths about the trained classifier and the ImageNet features."""
 
 import importlib.util
-import struct
 
 import numpy as np
 import pytest
 from dots import values
 
 from autoguide_jax import files, metrics
-from autoguide_jax.metrics import building, classifier, torch_file
+from autoguide_jax.metrics import building, classifier
 from autoguide_jax.metrics import features as extractors
 
 sklearn_datasets = pytest.importorskip('sklearn.datasets')
@@ -141,72 +140,6 @@ def test_missing_digits_lower_recall_and_not_precision(trained, digits, real):
     got = score(trained, real, digits._images[digits.labels < 5])
     assert got['precision'] == 1
     assert 0.4 < got['recall'] < 0.65 and 0.4 < got['coverage'] < 0.65
-
-
-# Weights files: a legacy torch stream written by hand, opcode by opcode.
-
-
-def _text(s):
-    return b'X' + struct.pack('<I', len(s)) + s.encode()
-
-
-def _tuple(*items):
-    return b'(' + b''.join(items) + b't'
-
-
-def _int(n):
-    return b'J' + struct.pack('<i', n)
-
-
-def _stream(shape=(2, 3), stride=(3, 1), offset=0, values=6, code=b''):
-    pickled = [b'\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19', _int(1001)]
-    pickled.append(b'}' + _text('little_endian') + b'\x88s')
-    pid = _tuple(
-        _text('storage'), b'ctorch\nFloatStorage\n', _text('k'), _text('cpu'), _int(6), b'N'
-    )
-    sizes = [_tuple(*map(_int, axis)) for axis in (shape, stride)]
-    tensor = b'ctorch._utils\n_rebuild_tensor_v2\n' + _tuple(
-        pid + b'Q', _int(offset), *sizes, b'\x89', b'N'
-    )
-    pickled.append(code + b'ccollections\nOrderedDict\n)R(' + _text('w') + tensor + b'Ru')
-    pickled.append(b']' + _text('k') + b'a')
-    head = b''.join(b'\x80\x02' + part + b'.' for part in pickled)
-    return head + struct.pack('<q', values) + np.arange(values, dtype='<f4').tobytes()
-
-
-def test_a_torch_file_gives_its_tensors(tmp_path):
-    files.write_bytes(tmp_path / 'w.pth', _stream())
-    found = torch_file.read_state_dict(tmp_path / 'w.pth')
-    np.testing.assert_array_equal(found['w'], np.arange(6, dtype=np.float32).reshape(2, 3))
-    files.write_bytes(tmp_path / 't.pth', _stream(shape=(3, 2), stride=(1, 3)))
-    found = torch_file.read_state_dict(tmp_path / 't.pth')
-    np.testing.assert_array_equal(found['w'], np.arange(6).reshape(2, 3).T)
-
-
-@pytest.mark.parametrize(
-    'change',
-    [
-        {'offset': 1},
-        {'shape': (9, 9), 'stride': (0, 0)},
-        {'stride': (4, 1)},
-        {'stride': (-1, 1)},
-        {'offset': -1},
-        {'values': 5},
-    ],
-)
-def test_tensors_outside_their_storage_are_refused(tmp_path, change):
-    files.write_bytes(tmp_path / 'w.pth', _stream(**change))
-    with pytest.raises(ValueError, match='not a plain torch checkpoint'):
-        torch_file.read_state_dict(tmp_path / 'w.pth')
-
-
-def test_code_in_a_torch_file_is_refused_and_not_run(tmp_path):
-    marker = tmp_path / 'ran'
-    code = b'cos\nmkdir\n' + _tuple(_text(str(marker))) + b'R0'
-    files.write_bytes(tmp_path / 'w.pth', _stream(code=code))
-    with pytest.raises(ValueError, match='mkdir has no place'):
-        torch_file.read_state_dict(tmp_path / 'w.pth')
-    assert not marker.exists()
 
 
 # ImageNet features.

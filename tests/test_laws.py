@@ -32,6 +32,7 @@ WITHIN = {
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (1, 'claims', 'buckets'),
     (1, 'state_dicts', 'files'), (1, 'state_dicts', 'buckets'),
+    (1, 'inert', 'files'), (1, 'inert', 'buckets'),
     (1, 'files', 'buckets'), (1, 'files', 'disks'), (1, 'buckets', 'disks'), (1, 'buckets', 'stop'),
     (1, 'health', 'files'), (1, 'health', 'mesh'), (1, 'health', 'provenance'),
     (1, 'health', 'stop'), (1, 'health', 'processes'), (1, 'health', 'buckets'),

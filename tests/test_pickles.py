@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoguide_jax.importers import edm2, pickles, toy
+from autoguide_jax.importers import edm2, toy
+from autoguide_jax.inert import pickles
 from autoguide_jax.inert.machine import MAX_OPCODES
 
 WEIGHT = np.arange(6, dtype=np.float16).reshape(2, 3)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 
 from autoguide_jax import config, mesh, plan, train
 from autoguide_jax.plan import advice, analytic, chips, compiler, figures, hlo, programs
+from autoguide_jax.plan.report import Report
 from autoguide_jax.run_settings import Settings
 from autoguide_jax.trainer import Trainer
 
@@ -238,21 +240,43 @@ def lowered(n=4):
 
 
 def test_what_was_compiled_once_is_read_back(tmp_path, monkeypatch):
-    first = compiler.compile(lowered(), SLICE, tmp_path, 'a product')
+    settings = tiny_plan(tmp_path)
+    first = compiler.compile(lowered(), SLICE, settings, 'a product')
     assert first['fits'] and not first['cached'] and first['memory']['arguments'] == 64
     monkeypatch.setattr(compiler, 'findings', lambda compiled: pytest.fail('compiled again'))
-    again = compiler.compile(lowered(), SLICE, tmp_path, 'a product')
+    again = compiler.compile(lowered(), SLICE, settings, 'a product')
     assert again.pop('cached') and not first.pop('cached')
     assert again == first
-    keys = {compiler.key(lowered(n).as_text(), s) for n in (4, 5) for s in (SLICE,)}
-    keys.add(compiler.key(lowered().as_text(), chips.read('v5e:2x4')))
+    text = lowered().as_text()
+    keys = {compiler.key(text, SLICE, effort) for effort in (-1, -1.0, 0.0)}
+    keys.add(compiler.key(lowered(5).as_text(), SLICE, -1.0))
+    keys.add(compiler.key(text, chips.read('v5e:2x4'), -1.0))
     for name in ('LIBTPU_INIT_ARGS', 'XLA_FLAGS'):
         with monkeypatch.context() as patch:
             patch.setenv(name, '--xla_other=true')
-            keys.add(compiler.key(lowered().as_text(), SLICE))
+            keys.add(compiler.key(text, SLICE, -1.0))
     monkeypatch.setattr(compiler, 'version', lambda: '9.9')
-    keys.add(compiler.key(lowered().as_text(), SLICE))
-    assert len(keys) == 6
+    keys.add(compiler.key(text, SLICE, -1.0))
+    assert len(keys) == 7
+
+
+def test_effort_is_that_of_the_plans_own_compilations(tmp_path):
+    asked, program = [], lowered()
+
+    def compile(compiler_options):
+        asked.append(compiler_options)
+        return program.compile(compiler_options)
+
+    recorded = types.SimpleNamespace(as_text=program.as_text, compile=compile)
+    for effort in (-1.0, 0.0, -1.0):
+        settings = tiny_plan(tmp_path, effort=effort)
+        found = compiler.compile(recorded, SLICE, settings, 'a product')
+    assert [options['exec_time_optimization_effort'] for options in asked] == [-1.0, 0.0]
+    assert found['cached'], 'the other effort has a finding of its own'
+    assert jax.config.jax_exec_time_optimization_effort == 0
+    notes = [Report(SLICE, '9.9', tiny_plan(tmp_path, effort=e)).note for e in (-0.5, 0.0)]
+    assert 'with effort -0.5; a run compiles with effort 0' in notes[0]
+    assert notes[1].endswith('with effort 0')
 
 
 def test_a_refusal_for_want_of_memory_is_a_finding_and_any_other_an_error():
@@ -357,6 +381,7 @@ def test_without_the_compiler_all_but_its_figures_is_told(tmp_path, monkeypatch)
     assert steps == 1 and chip_hours == pytest.approx(4 * hours, rel=1e-3)
     assert find(rows, 'price')[0] == pytest.approx(2 * chip_hours, rel=1e-3)
     assert not list(tmp_path.iterdir())
+    assert jax.config.jax_exec_time_optimization_effort == 0, 'of this process, as it was'
 
 
 @pytest.mark.parametrize(
@@ -368,6 +393,8 @@ def test_without_the_compiler_all_but_its_figures_is_told(tmp_path, monkeypatch)
         ({'topology': 'v5e:4x4'}, r'main.train.batch_size \(8\) must be a multiple of the 16'),
         ({'main': {**TINY, 'mesh': {'params': 'fsdp', 'shards': 3}}}, r'main.mesh.shards \(3\)'),
         ({'price': -1.0}, r'price \(-1.0\)'),
+        ({'effort': 0.5}, r'effort \(0.5\) must be from -1 to 0'),
+        ({'effort': -1.5}, r'effort \(-1.5\) must be from -1 to 0'),
     ],
 )
 def test_plans_that_cannot_be_made_are_refused_at_once(changes, message, tmp_path):

@@ -1,8 +1,10 @@
 """Two guides at once: the preset, its sweep over (w, α), and the page with the figure."""
 
+import dataclasses
 import io
 import json
 import re
+import shutil
 import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,17 @@ import tiny
 from PIL import Image
 from webpage import Page
 
-from autoguide_jax import claims, config, files, generate, report, sample_sets, sweep
+from autoguide_jax import (
+    claims,
+    config,
+    files,
+    generate,
+    processes,
+    report,
+    sample_sets,
+    stop,
+    sweep,
+)
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.guidance import Guidance, split_total
@@ -115,6 +127,32 @@ def test_examples_are_the_images_that_sampling_draws(swept, runs, tmp_path):
     assert set(kept) == {(1.0, None), *((w, a) for w in (1.5, 2.0) for a in (0.0, 0.5, 1.0))}
     assert np.abs(kept[2.0, 0.5].astype(int) - drawn).max() <= 1
     assert np.abs(kept[2.0, 0.0].astype(int) - drawn).max() > 1
+
+
+def test_devices_are_looked_for_before_one_is_needed(runs, tmp_path, monkeypatch):
+    """A search that hangs is reported only where its time is limited: in health.quick."""
+
+    def hang():
+        raise stop.Hung('no devices found')
+
+    monkeypatch.setattr(processes, 'find_devices', hang)
+    monkeypatch.setattr(generate, 'sample_labels', lambda *_: pytest.fail('labels need a device'))
+    given = {**runs, 'guidance.alpha': '0.5', 'sample.classes': 'random'}
+    chosen = settings(generate.Settings, ':sample', **given)
+    with pytest.raises(stop.Hung, match='no devices found'):
+        generate.main(chosen, tmp_path)
+
+
+def test_a_shared_sweep_asks_for_each_key_once_before_it_scores(swept, tmp_path, monkeypatch):
+    """A key reads the folders of all runs, which may lie in a bucket."""
+    workdir, chosen, table = swept
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    shared = dataclasses.replace(chosen, score=dataclasses.replace(chosen.score, shared=True))
+    asked, keys, score = [], Scorer.keys, Scorer.score
+    monkeypatch.setattr(Scorer, 'keys', lambda *a, **k: asked.append('key') or keys(*a, **k))
+    monkeypatch.setattr(Scorer, 'score', lambda *a, **k: asked.append('score') or score(*a, **k))
+    assert sweep.main(shared, tmp_path) == table
+    assert asked.index('score') == asked.count('score') == 18
 
 
 def test_one_worker_draws_the_examples_and_the_others_wait(tmp_path, monkeypatch):
@@ -256,6 +294,23 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
     files.write_jsonl(tmp_path / 'results.jsonl', rows[:3])
     with pytest.raises(ValueError, match='no setting with w ≠ 1 has been scored yet'):
         report.main(tmp_path)
+
+
+def test_scores_on_different_seeds_are_not_compared(tmp_path):
+    """Workers take the sets of seeds in any order: two settings may share none yet."""
+    made_up(tmp_path, lambda w, a, i: 3 * (w == 1) + w + a)
+    at = lambda row: tuple(row['setting'][name] for name in ('weight', 'alpha'))
+    only = {(1.0, 0.0): 0, (1.5, 0.0): 100}
+    rows = files.read_jsonl(tmp_path / 'results.jsonl')
+    rows = [row for row in rows if row['seeds'][0] == only.get(at(row), row['seeds'][0])]
+    files.write_jsonl(tmp_path / 'results.jsonl', rows)
+    report.main(tmp_path)
+    text = ' '.join(Page((tmp_path / 'report.html').read_text()).words)
+    assert '4 of 21 scores' in text
+    text = page.answer(read(tmp_path)).replace('\u00a0', ' ')
+    assert text.startswith('Best is w = 1.5 at α = 0: 1.5')
+    assert 'Autoguidance alone reaches 2.500 ± 0.000 at w = 1.5, 1.000 more' in text
+    assert text.endswith('Without guidance: 4.000.')
 
 
 @pytest.mark.parametrize(

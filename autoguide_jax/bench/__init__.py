@@ -7,6 +7,7 @@ table = Kinds(
     {
         'speed': 'autoguide_jax.bench.speed:Settings',
         'input': 'autoguide_jax.bench.input:Settings',
+        'metrics': 'autoguide_jax.bench.metrics:Settings',
     },
     default='speed',
 )

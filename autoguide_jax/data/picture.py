@@ -47,12 +47,14 @@ def _npy_shape(data):
 
 
 def _open(data):
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         return Image.open(io.BytesIO(data))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f'cannot be read as an image: {error}') from None
+    except (OSError, SyntaxError, ValueError) as error:
+        # Pillow's words for the bytes it was given are an address in memory.
+        said = 'unknown format' if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f'cannot be read as an image: {said}') from None
 
 
 def _pil_shape(data):
@@ -74,16 +76,26 @@ def shape(name: str, data: bytes) -> tuple[int, int, int]:
         raise ValueError(f'{name} {error}') from None
 
 
-def decode(name: str, data: bytes) -> np.ndarray:
-    """Return the pixels of a file, uint8 [h,w,c]. Errors: ValueError 'NAME …' as shape."""
-    size = shape(name, data)
-    if name.lower().endswith('.npy'):
-        try:
-            return np.moveaxis(np.load(io.BytesIO(data), allow_pickle=False), 0, -1)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f'{name} is cut short: {error}') from None
+def _npy_pixels(data, size):
+    try:
+        return np.moveaxis(np.load(io.BytesIO(data), allow_pickle=False), 0, -1)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f'is cut short: {error}') from None
+
+
+def _pil_pixels(data, size):
     with _open(data) as image:
         try:
             return np.asarray(image).reshape(size)
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f'{name} cannot be read as an image: {error}') from None
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f'cannot be read as an image: {error}') from None
+
+
+def decode(name: str, data: bytes) -> np.ndarray:
+    """Return the pixels of a file, uint8 [h,w,c]. Errors: ValueError 'NAME …' as shape."""
+    size = shape(name, data)
+    pixels = _npy_pixels if name.lower().endswith('.npy') else _pil_pixels
+    try:
+        return pixels(data, size)
+    except ValueError as error:
+        raise ValueError(f'{name} {error}') from None

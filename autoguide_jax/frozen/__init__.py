@@ -21,7 +21,9 @@ class Output(NamedTuple):
 table = Registry(
     'frozen',
     {
+        'dinov2': 'autoguide_jax.frozen.dinov2:apply',
         'efficientnet_lite0': 'autoguide_jax.frozen.efficientnet_lite0:apply',
+        'inception_v3': 'autoguide_jax.frozen.inception_v3:apply',
         'small_cnn': 'autoguide_jax.frozen.small_cnn:apply',
     },
 )

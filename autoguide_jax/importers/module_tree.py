@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from autoguide_jax.importers import pickles
+from autoguide_jax.inert import pickles
 from autoguide_jax.inert.records import Refused, described, require
 
-MAX_DEPTH, MAX_MODULES = 32, 20_000
 # Members of a network file that describe it.
 FACTS = ('dataset_kwargs', 'loss_fn')
 
@@ -27,10 +26,7 @@ def state_of(root: Any) -> tuple[dict[str, np.ndarray], dict]:
     network = whole.get('ema', whole.get('net'))
     good = type(network) is pickles.Instance
     require(good, 'no network file: it is no dict with a module called ema, and no module itself')
-    state = {}
-    for name, array in _arrays(network, '', (), [MAX_MODULES]):
-        require(name not in state, f'{name} is there twice')
-        state[name] = array
+    state = pickles.state_dict(network)
     made = (network.state or {}).get('_init_args', ())
     require(type(made) in (tuple, list) and not made, 'a network made with unnamed arguments')
     init = pickles.plain(network)
@@ -41,28 +37,6 @@ def state_of(root: Any) -> tuple[dict[str, np.ndarray], dict]:
         if whole.get(name) is not None:
             metadata[name] = _plain_or_why(whole[name])
     return state, metadata
-
-
-def _arrays(module, prefix, path, budget):
-    """Yield (dotted name, array) of a module and those in it, as torch's state_dict has them."""
-    budget[0] -= 1
-    require(budget[0] >= 0, f'more than {MAX_MODULES} modules')
-    require(id(module) not in path, f'module {prefix or "ema"} holds itself')
-    require(len(path) < MAX_DEPTH, f'modules that are nested more than {MAX_DEPTH} deep')
-    state = module.state or {}
-    for kind, wanted in (('_parameters', np.ndarray), ('_buffers', np.ndarray), ('_modules', None)):
-        members = state.get(kind, {})
-        require(type(members) is dict, f'{prefix}{kind} is {described(members)}')
-        for name, value in members.items():
-            require(type(name) is str, f'{prefix}{kind} has a name that is no text')
-            wanted_here = wanted or pickles.Instance
-            if value is None:
-                continue
-            require(type(value) is wanted_here, f'{prefix}{name} is {described(value)}')
-            if wanted is None:
-                yield from _arrays(value, f'{prefix}{name}.', (*path, id(module)), budget)
-            else:
-                yield f'{prefix}{name}', value
 
 
 def _encoder(encoder):

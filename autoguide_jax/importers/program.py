@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from autoguide_jax import buckets, ema, files, provenance, published, snapshots, stop
+from autoguide_jax import buckets, config, ema, files, provenance, published, snapshots, stop
 from autoguide_jax.importers import conversion, edm2
 from autoguide_jax.progress import Progress
 from autoguide_jax.snapshots import archive
@@ -239,7 +239,9 @@ def claim(source, network, sha256):
         raise ValueError(f'{source.run} holds a run that was not imported. Give another --workdir')
     known = old['imported']['files']
     same = [e for e in known if e['nimg'] == entry['nimg'] and e['std'] == entry['std']]
-    wrong = next(differences({p: old[p] for p in COMPARED}, {p: tree[p] for p in COMPARED}), None)
+    there, here = ({part: t[part] for part in COMPARED} for t in (old, tree))
+    different = config.differences(there, here)
+    wrong = next((f'{name}: {a!r} there, {b!r} here' for name, a, b in different), None)
     wrong = wrong or buffers_differ(source.run, network.variables['buffers'])
     stored = {(s.nimg, s.std): s.sha256 for s in snapshots.list_snapshots(source.run)}
     found = stored.get((source.nimg, source.std))
@@ -264,16 +266,6 @@ def content_of(network):
     weights = {name: leaf.astype(network.dtype) for name, leaf in weights.items()}
     frozen = archive.flatten(network.variables['buffers'], 'buffers/')
     return archive.content_hash({**weights, **frozen})
-
-
-def differences(a, b, prefix=''):
-    """Yield 'name: value there, value here' wherever two trees differ."""
-    for key in sorted(a.keys() | b.keys()):
-        x, y = a.get(key), b.get(key)
-        if isinstance(x, dict) and isinstance(y, dict):
-            yield from differences(x, y, f'{prefix}{key}.')
-        elif x != y:
-            yield f'{prefix}{key}: {x!r} there, {y!r} here'
 
 
 def buffers_differ(run, buffers):

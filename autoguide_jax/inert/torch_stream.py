@@ -7,7 +7,7 @@ is the persistent id ('storage', torch.HalfStorage, key, location, number of ele
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,34 @@ class Announced:
     count: int
 
 
-def _announced(pid):
-    require(type(pid) is tuple and len(pid) == 6, 'a persistent id that is no tensor storage')
-    word, kind, key, place, count, view = pid
+def _announced(pid, length):
+    good = type(pid) is tuple and len(pid) == length
+    require(good, 'a persistent id that is no tensor storage')
+    word, kind, key, place, count, *view = pid
     known = type(kind) is Name and kind.name in TYPES
-    good = known and type(word) is str and word == 'storage' and view is None
+    good = known and type(word) is str and word == 'storage' and view in ([], [None])
     good = good and type(key) is type(place) is str and is_count(count)
     require(good, 'a persistent id that is no tensor storage')
     return Announced(TYPES[kind.name], key, count)
+
+
+def collector(storages: dict[str, Announced], length: int) -> Callable[[Any], Announced]:
+    """Return what makes storages of persistent ids of this length, and files them by key.
+
+    Errors: Refused for another id, and for a key that was another storage before.
+    """
+
+    def announced(pid):
+        found = _announced(pid, length)
+        require(storages.setdefault(found.key, found) == found, 'one key for two tensor storages')
+        return found
+
+    return announced
+
+
+def elements_of(data: memoryview, storage: Announced) -> np.ndarray:
+    """Return the read-only view [count] of a storage's bytes, of which there are as many."""
+    return np.frombuffer(data, storage.dtype) if storage.count else np.zeros(0, storage.dtype)
 
 
 def read(
@@ -53,13 +73,7 @@ def read(
     anything else than a stream of exactly the storages that its object has.
     """
     storages = {}
-
-    def announced(pid):
-        found = _announced(pid)
-        require(storages.setdefault(found.key, found) == found, 'one key for two tensor storages')
-        return found
-
-    machine = Machine(blob, world, label, announced, budget, attributes=True)
+    machine = Machine(blob, world, label, collector(storages, 6), budget, attributes=True)
     magic, protocol, system, found, keys = (machine.load() for _ in range(5))
     good = type(magic) is type(protocol) is int and (magic, protocol) == (MAGIC, PROTOCOL)
     require(good, 'no torch stream: another magic number or protocol')
@@ -76,8 +90,7 @@ def read(
 def _elements(machine, storage):
     count = machine.uint(8)
     require(count == storage.count, f'a storage of {count} elements, {storage.count} announced')
-    data = machine.take(count * storage.dtype.itemsize)
-    return np.frombuffer(data, storage.dtype) if count else np.zeros(0, storage.dtype)
+    return elements_of(machine.take(count * storage.dtype.itemsize), storage)
 
 
 def tensor(flat: Any, arguments: tuple) -> np.ndarray:

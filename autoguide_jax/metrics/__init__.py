@@ -16,14 +16,18 @@ table = Registry(
     {
         'class_accuracy': 'autoguide_jax.metrics.classes:ClassAccuracy',
         'class_entropy': 'autoguide_jax.metrics.classes:ClassEntropy',
+        'class_frechet': 'autoguide_jax.metrics.class_frechet:ClassFrechet',
         'class_variance': 'autoguide_jax.metrics.classes:ClassVariance',
         'class_variance_ratio': 'autoguide_jax.metrics.classes:ClassVarianceRatio',
         'coverage': 'autoguide_jax.metrics.manifold:Coverage',
         'density': 'autoguide_jax.metrics.manifold:Density',
         'frechet': 'autoguide_jax.metrics.frechet:Frechet',
+        'frechet_infinity': 'autoguide_jax.metrics.frechet_infinity:FrechetInfinity',
+        'inception_score': 'autoguide_jax.metrics.inception_score:InceptionScore',
+        'kid': 'autoguide_jax.metrics.kid:KernelDistance',
         'precision': 'autoguide_jax.metrics.manifold:Precision',
-        'sfid': 'autoguide_jax.metrics.frechet:SpatialFrechet',
         'recall': 'autoguide_jax.metrics.manifold:Recall',
+        'sfid': 'autoguide_jax.metrics.frechet:SpatialFrechet',
     },
 )
 

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from autoguide_jax import files, mesh, stop
 from autoguide_jax.frozen import Output, efficientnet_lite0
-from autoguide_jax.metrics import torch_file
+from autoguide_jax.metrics import weights_file
 from autoguide_jax.metrics.metric import check_images, check_labels
 from autoguide_jax.registry import Registry
 
@@ -29,7 +29,9 @@ table = Registry(
     'extractors',
     {
         'classifier': 'autoguide_jax.metrics.classifier:open_classifier',
+        'dinov2': 'autoguide_jax.metrics.dinov2:open_dinov2',
         'efficientnet_lite0': 'autoguide_jax.metrics.features:open_efficientnet_lite0',
+        'inception': 'autoguide_jax.metrics.inception:open_inception',
     },
 )
 
@@ -103,20 +105,23 @@ class Extractor:
             full = np.zeros((self.block, *part.shape[1:]), np.uint8)
             full[: len(part)] = part
             work = functools.partial(self.apply, full)
-            sent.append((stop.interruptible(work, f'compiling {self.noun}'), len(part)))
+            sent.append((stop.interruptible(work, f'computing {self.noun}'), len(part)))
         return sent
 
     def fetch(self, sent: list) -> Output:
-        """Wait for what was sent. Errors: ValueError for features that are not finite."""
+        """Wait for what was sent. Errors: ValueError for what is not finite."""
         get = lambda: [[_cut(x, n) for x in output] for output, n in sent]
         parts = stop.interruptible(get, 'computing features')
         whole = [None if column[0] is None else np.concatenate(column) for column in zip(*parts)]
         output = Output(*whole)
-        if not np.isfinite(output.features).all():
-            raise ValueError(f'{self.noun}: the features are not finite; are the weights damaged?')
-        for array in output:
-            if array is not None:
-                array.flags.writeable = False
+        for name, array in output._asdict().items():
+            if array is None:
+                continue
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f'{self.noun}: the {name} are not finite; are the weights damaged?'
+                )
+            array.flags.writeable = False
         return output
 
 
@@ -196,9 +201,10 @@ def find_efficientnet_lite0() -> pathlib.Path:
 
 @functools.cache
 def _efficientnet_weights(p: pathlib.Path):
-    if not files.sha256(p).startswith(EFFNET_SHA256):
+    state, sha256 = weights_file.read(p)
+    if not sha256.startswith(EFFNET_SHA256):
         raise ValueError(f'{p} is damaged: its sha256 does not begin with {EFFNET_SHA256}')
-    return efficientnet_lite0.from_state_dict(torch_file.read_state_dict(p))
+    return efficientnet_lite0.from_state_dict(state)
 
 
 def open_efficientnet_lite0(

@@ -14,7 +14,7 @@ import dataclasses
 from typing import ClassVar
 
 from autoguide_jax.metrics import neighbours
-from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, mean
+from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, mean, undefined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Recall(Precision):
     name: ClassVar[str] = 'recall'
 
     def estimate(self, state: Bank, reference) -> Estimate:
+        if state.count <= self.k:
+            return undefined(f'{state.count} images have no neighbour number {self.k}')
         radii = neighbours.radii(state.features, self.k)[:, -1]
         counts = neighbours.count_balls(reference.features, state.features, radii, closed=True)
         return Estimate((counts > 0).mean())

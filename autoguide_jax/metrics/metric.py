@@ -1,7 +1,6 @@
 """What every metric on features shares: begin, update, finish, and the bank of features."""
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -9,18 +8,21 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 GROUPS = 10
+TURNS, ROWS = 100, 1024
 
 
 class Estimate(NamedTuple):
     """A metric of a set of samples, and its standard error.
 
     error: the standard deviation that the value would have over other sets of as many samples,
-    the reference held fixed; NaN = not known. reason: why the value or the error is NaN.
+    the reference held fixed; NaN = not known. reason: why the value or the error is NaN. parts:
+    name → value of what the metric is the mean of, None = nothing that has names.
     """
 
     value: float
     error: float = math.nan
     reason: str = ''
+    parts: dict[str, float] | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -36,8 +38,9 @@ def undefined(reason: str) -> Estimate:
 def mean(values: np.ndarray) -> Estimate:
     """The mean of one value per sample, [n], and its standard error s/√n."""
     values = np.asarray(values, np.float64)
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(float(values.mean()), float(error))
+    if len(values) < 2:
+        return Estimate(float(values.mean()), math.nan, 'one sample: no standard error')
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))))
 
 
 def jackknife(value: float, left_out: np.ndarray) -> Estimate:
@@ -122,10 +125,17 @@ class Bank:
     def shuffled(self) -> np.ndarray:
         """Row numbers [n] in an order that is random but follows from the features alone.
 
-        What divides a set into parts divides it so: the order of the images decides nothing.
+        What divides a set into parts divides it so: the order of the images decides nothing, and
+        the rounding of another device next to nothing, as it would of hashes. An image's place is
+        where it stops on a wheel that turns TURNS times per standard deviation along a random
+        direction.
         """
-        digest = lambda row: hashlib.blake2b(row.tobytes(), digest_size=8).digest()
-        return np.argsort([digest(row) for row in np.ascontiguousarray(self.features)])
+        features = self.features
+        direction = np.random.default_rng(0).standard_normal(features.shape[1])
+        parts = [features[i : i + ROWS] for i in range(0, len(features), ROWS)]
+        along = np.concatenate([part.astype(np.float64) @ direction for part in parts])
+        spread = along.std() or 1.0
+        return np.argsort((along - along.mean()) / spread * TURNS % 1, kind='stable')
 
     def groups(self, count: int = GROUPS) -> np.ndarray:
         """The group of each image, int [n], by `shuffled`; sizes differ by one at most."""
@@ -231,6 +241,7 @@ class FeatureMetric:
     def finish(self, state: Bank, reference) -> float:
         """Return the metric of the images seen against reference statistics."""
         self.check(reference)
+        reference.check_labels(state.labels)
         return float(self.estimate(state, reference).value)
 
     def estimate(self, state: Bank, reference) -> Estimate:

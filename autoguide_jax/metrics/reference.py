@@ -83,6 +83,17 @@ class Reference:
             wanted = {'extractor': extractor.name, 'weights_hash': extractor.weights_hash}
             self._compare(wanted)
 
+    def check_labels(self, labels: Int[np.ndarray, ' n'] | None) -> None:
+        """Raise ValueError for labels that are no classes of the data set; −1 is no label."""
+        if labels is None or self.num_classes is None:
+            return
+        for label in (np.min(labels, initial=0), np.max(labels, initial=0)):
+            if not -1 <= label < self.num_classes:
+                raise ValueError(
+                    f'label {label} of the images is no class of {self.source}, which has 0 … '
+                    f'{self.num_classes - 1}; −1 stands for no label'
+                )
+
     def _compare(self, wanted):
         for key, value in wanted.items():
             if self.header.get(key) != value:

@@ -66,10 +66,12 @@ def score(
 
     batches: (images uint8 [n, h, w, c], labels int [n] or None); reference: that of the only
     extractor, or one for each. Errors: ValueError before the first batch if a metric does not fit
-    the reference, or is asked for twice; after it for no images.
+    the reference, or is asked for twice; after it for no images, or for labels of other classes.
     """
     if isinstance(reference, Reference):
         reference = {metric.features: reference for metric in metrics}
     check(metrics, reference)
     found = banks(metrics, batches)
+    for extractor, bank in found.items():
+        reference[extractor].check_labels(bank.labels)
     return [m.estimate(found[m.features], reference[m.features]) for m in metrics]

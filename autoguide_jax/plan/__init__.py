@@ -87,7 +87,6 @@ def main(settings, workdir=None):
     """
     # A TPU that is here is left alone: all of this is for one that is not.
     jax.config.update('jax_platforms', 'cpu')
-    jax.config.update('jax_exec_time_optimization_effort', settings.effort)
     topology = chips.read(settings.topology)
     names = [name for name in ('main', 'guide') if getattr(settings, name) is not None]
     for name in names:
@@ -112,7 +111,7 @@ def plan_training(name, run, topology, devices, settings):
     executed = analytic.flops(traced.jaxpr.jaxpr) / topology.chips
     found, others = None, []
     if devices:
-        found = compiler.compile(traced.lower(), topology, settings.cache, f'train {name}')
+        found = compiler.compile(traced.lower(), topology, settings, f'train {name}')
         arguments = model.arguments[now.shards]
         rows += figures.compiled_rows(found, executed, arguments)
         others = compare(name, run, topology, devices, settings, arguments)
@@ -133,7 +132,7 @@ def compare(name, run, topology, devices, settings, arguments):
     for remat in settings.compare:
         other = run.changed(**{'network.remat': remat})
         what = f'train {name}, remat {remat}'
-        found = compiler.compile(other.step(devices).lower(), topology, settings.cache, what)
+        found = compiler.compile(other.step(devices).lower(), topology, settings, what)
         used = figures.needed(found, arguments)
         verdict = '' if found['fits'] else ', does not fit'
         rows.append(
@@ -181,7 +180,7 @@ def plan_sampling(runs, topology, devices, settings):
     if devices:
         traced = programs.sampler(runs, rule, batch, devices[0])
         what = f'sampler, {batch} images on a chip'
-        found = compiler.compile(traced.lower(), topology, settings.cache, what)
+        found = compiler.compile(traced.lower(), topology, settings, what)
         rows += figures.compiled_rows(found, batch * per_image, sum(weights))
     terms = figures.roofline(topology.chip, batch * per_image, found)
     rows += figures.roofline_rows(terms, batch * per_image, topology.chip, f'{batch} images')

@@ -67,29 +67,32 @@ def devices(topology):
     return list(found.devices)
 
 
-def key(text, topology):
+def key(text, topology, effort):
     """Name of the file that keeps what compiling this StableHLO for this slice found."""
     flags = [os.environ.get(name, '') for name in FLAGS]
-    effort = str(jax.config.jax_exec_time_optimization_effort)
-    parts = (text, topology.name, effort, jax.__version__, version() or '', *flags)
+    parts = (text, topology.name, str(float(effort)), jax.__version__, version() or '', *flags)
     return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:32]
 
 
-def compile(lowered, topology, folder, what):
-    """What the compiler finds about a lowered program; from the folder if it is there already.
+def compile(lowered, topology, settings, what):
+    """What the compiler finds about a lowered program; from settings.cache if it is there already.
 
+    settings: plan.Settings, of which cache and effort count.
     Returns {seconds, cached, fits, …}: with fits, memory (bytes of one device: arguments, outputs,
     aliased, temporaries, code, peak), cost (flops, bytes, seconds: cost_analysis as it is),
     collectives and traffic (hlo.py); without, what too_large tells.
     """
-    name = key(lowered.as_text(), topology)
-    file, program = (files.path(folder) / f'{name}.{kind}' for kind in ('json', 'hlo.gz'))
+    name = key(lowered.as_text(), topology, settings.effort)
+    file, program = (files.path(settings.cache) / f'{name}.{kind}' for kind in ('json', 'hlo.gz'))
     if file.exists():
         return {**with_moves(files.read_json(file), program), 'cached': True}
+    # Of this compilation alone: what else the process compiles keeps its own effort.
+    options = {'exec_time_optimization_effort': settings.effort}
+    build = lambda: lowered.compile(compiler_options=options)
     start = time.monotonic()
     with ticking(f'plan: compiling {what} for {topology.name}'):
         try:
-            compiled = stop.interruptible(lowered.compile, doing=f'compiling {what}')
+            compiled = stop.interruptible(build, doing=f'compiling {what}')
             found, text = findings(compiled), compiled.as_text()
             files.write_bytes(program, gzip.compress(text.encode()))
         except jax.errors.JaxRuntimeError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from autoguide_jax import files, stop
+from autoguide_jax import config, files, stop
 from autoguide_jax.progress import Progress
 from autoguide_jax.sample_sets import storage
 from autoguide_jax.sample_sets.reader import SampleSet, is_set
@@ -20,16 +20,6 @@ RESERVED = ('seeds', 'formats', 'complete', 'image_shape', 'content_hash')
 CODE = ('git_commit', 'versions')
 # Assembling a smaller npz takes no time worth a progress bar.
 SHOWN_IMAGES = 5_000
-
-
-def _differences(a, b, prefix=''):
-    """Yield (dotted name, value in a, value in b) wherever two JSON trees differ."""
-    for key in sorted({*a, *b}):
-        x, y = a.get(key), b.get(key)
-        if isinstance(x, dict) and isinstance(y, dict):
-            yield from _differences(x, y, f'{prefix}{key}.')
-        elif x != y:
-            yield f'{prefix}{key}', x, y
 
 
 def _refuse(folder, name, there, here, fix='Give another folder, or the same settings.'):
@@ -99,7 +89,7 @@ def _claimed(folder, new):
     old = files.read_json(folder / storage.MANIFEST)
     ignored = {*RESERVED, 'provenance'} - {'formats'}
     trees = [{k: v for k, v in tree.items() if k not in ignored} for tree in (old, new)]
-    for name, there, here in _differences(*trees):
+    for name, there, here in config.differences(*trees):
         _refuse(folder, name, there, here)
     lost = np.setdiff1d(storage.unpack(old['seeds']), storage.unpack(new['seeds']))
     if len(lost):
@@ -111,7 +101,7 @@ def _claimed(folder, new):
 def _check_code(folder, old, new):
     old, new = old.get('provenance', {}), new.get('provenance', {})
     common = [key for key in CODE if key in old and key in new]
-    for name, there, here in _differences(*({k: t[k] for k in common} for t in (old, new))):
+    for name, there, here in config.differences(*({k: t[k] for k in common} for t in (old, new))):
         fix = 'Finish the set with that code, or give another folder.'
         _refuse(folder, f'provenance.{name}', there, here, fix)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from autoguide_jax import config
 from autoguide_jax.autoencoder import check_dtype
+from autoguide_jax.generation import check_classes
 from autoguide_jax.metrics import minimised
 from autoguide_jax.run_settings import Settings as TrainSettings
 from autoguide_jax.search import SearchSettings
@@ -132,8 +133,7 @@ class Settings:
                     )
         minimised(self.metrics)
         check_dtype('vae_dtype', self.vae_dtype)
-        if self.classes not in ('random', 'balanced'):
-            raise ValueError(f"classes ({self.classes!r}) must be 'random' or 'balanced'")
+        check_classes(self.classes)
         last = self.search.first_seed + self.search.images
         first, final_last = self.final.first_seed, self.final.first_seed
         final_last += self.final.images * self.final.repeats

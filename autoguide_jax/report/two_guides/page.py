@@ -82,8 +82,13 @@ def answer(sweep):
 
 
 def _behind(sweep, key, best):
-    """How much more than the best a setting has, on the seeds that both share."""
+    """How much more than the best a setting has on the seeds that both share, '' if they have none.
+
+    In a sweep that is not finished they may have been scored on different seeds.
+    """
     excess = sweep.excess(key, best)
+    if excess is None:
+        return ''
     return f', {plus_minus(excess, decimals([excess]))} more than the best on the same seeds'
 
 

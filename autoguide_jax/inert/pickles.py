@@ -3,12 +3,14 @@
 The closed world is that of EDM2's network files: EasyDict and OrderedDict become dicts, persistent
 and torch modules become `Instance`s (class name and state; their source code is not even decoded),
 tensors and numpy arrays become read-only views of the file. Everything else is an error that names
-it. The file is mapped, not read: memory is what the caller copies.
+it. The file is mapped, not read: memory is what the caller copies. A feature detector of the same
+publisher has torch's own layers too: LAYERS, which a caller allows by name.
 """
 
 import dataclasses
 import math
 import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,12 @@ from autoguide_jax.inert.machine import MAX_OPCODES, Machine
 from autoguide_jax.inert.records import Blob, Name, Record, Refused, described, is_count, require
 
 MAX_DEPTH, MAX_PLAIN = 16, 200_000
+MAX_NESTED, MAX_MODULES = 32, 20_000
+CONTAINERS = ('torch.nn.modules.container.ModuleDict', 'torch.nn.modules.container.Sequential')
+LAYERS = (
+    *CONTAINERS, 'torch.nn.modules.activation.ReLU', 'torch.nn.modules.linear.Linear',
+    'torch.nn.modules.pooling.AvgPool2d', 'torch.nn.modules.pooling.MaxPool2d',
+)  # fmt: skip
 DTYPES = {f'{kind}{size}' for kind, sizes in {'f': (2, 4, 8), 'i': (1, 2, 4, 8), 'u': (1,)}.items()
           for size in sizes} | {'b1'}  # fmt: skip
 STORAGES = {name: Name(name) for name in ('torch.HalfStorage', 'torch.FloatStorage')}
@@ -136,9 +144,11 @@ class _Totals:
         return found
 
 
-def world(totals) -> dict[str, Name]:
-    """Every name that may stand in a file, with the inert record that it makes."""
-    modules = ('ModuleDict', 'Sequential')
+def world(totals, modules=CONTAINERS) -> dict[str, Name]:
+    """Every name that may stand in a file, with the inert record that it makes.
+
+    modules: torch's own modules that are allowed.
+    """
     names = [
         Name('dnnlib.util.EasyDict', new=dict),
         Name('torch_utils.persistence._reconstruct_persistent_obj', call=_persistent),
@@ -152,15 +162,18 @@ def world(totals) -> dict[str, Name]:
         ARRAY,
     ]
     for name in modules:
-        make = lambda name=name: Instance(class_name=name)
-        names.append(Name(f'torch.nn.modules.container.{name}', new=make))
+        make = lambda name=name: Instance(class_name=name.rpartition('.')[2])
+        names.append(Name(name, new=make))
     return {name.name: name for name in names}
 
 
-def interpret(data: memoryview, label: str) -> Any:
-    """Return the object of a pickle that fills data. Errors: ValueError naming label and byte."""
+def interpret(data: memoryview, label: str, modules: Sequence[str] = CONTAINERS) -> Any:
+    """Return the object of a pickle that fills data.
+
+    modules: torch's own modules that are allowed. Errors: ValueError naming label and byte.
+    """
     totals = _Totals(label, len(data))
-    machine = Machine(Blob(data, 0), world(totals), label, budget=totals.budget)
+    machine = Machine(Blob(data, 0), world(totals, modules), label, budget=totals.budget)
     root = machine.load()
     if machine.at != len(data):
         rest = len(data) - machine.at
@@ -206,3 +219,37 @@ def plain(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise Refused(f'{described(value)} among settings')
+
+
+def state_dict(module: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of a module and those in it by dotted name, as torch's state_dict has them.
+
+    Errors: Refused for what is no tree of modules, or has a name twice.
+    """
+    require(type(module) is Instance, f'{described(module)} where a module should be')
+    found = {}
+    for name, array in _arrays(module, '', (), [MAX_MODULES]):
+        require(name not in found, f'{name} is there twice')
+        found[name] = array
+    return found
+
+
+def _arrays(module, prefix, path, budget):
+    budget[0] -= 1
+    require(budget[0] >= 0, f'more than {MAX_MODULES} modules')
+    require(id(module) not in path, f'module {prefix or "ema"} holds itself')
+    require(len(path) < MAX_NESTED, f'modules that are nested more than {MAX_NESTED} deep')
+    state = module.state or {}
+    for kind, wanted in (('_parameters', np.ndarray), ('_buffers', np.ndarray), ('_modules', None)):
+        members = state.get(kind, {})
+        require(type(members) is dict, f'{prefix}{kind} is {described(members)}')
+        for name, value in members.items():
+            require(type(name) is str, f'{prefix}{kind} has a name that is no text')
+            wanted_here = wanted or Instance
+            if value is None:
+                continue
+            require(type(value) is wanted_here, f'{prefix}{name} is {described(value)}')
+            if wanted is None:
+                yield from _arrays(value, f'{prefix}{name}.', (*path, id(module)), budget)
+            else:
+                yield f'{prefix}{name}', value

@@ -1,0 +1,73 @@
+"""The features that FID, its kin and the Inception score are defined on."""
+
+import pathlib
+
+from autoguide_jax.frozen import inception_v3
+from autoguide_jax.metrics import weights_file
+from autoguide_jax.metrics.features import Extractor, bind, hash_weights
+
+IMAGES = 50_000  # that FID is published for
+# Public files → what their sha256 begins with, if it is public as well.
+PUBLIC = {
+    'pt_inception-2015-12-05-6726825d.pth': '6726825d',  # pytorch-fid
+    'weights-inception-2015-12-05-6726825d.pth': '6726825d',  # torch-fidelity
+    'inception-v3-2015-12-05.pkl': '',  # NVIDIA, as EDM2 uses it
+}
+NEEDED = (
+    'features.weights ({!r}) must be the path of a file with the weights of the Inception of '
+    '2015-12-05, local or gs://: pt_inception-2015-12-05-6726825d.pth (of pytorch-fid), '
+    'weights-inception-2015-12-05-6726825d.pth (of torch-fidelity), inception-v3-2015-12-05.pkl '
+    '(of NVIDIA), or what one of them holds as .npz or .safetensors'
+)
+
+
+def read_weights(p: str) -> tuple[dict, str]:
+    """Return (weights for inception_v3.apply, sha256 of the file).
+
+    Errors: ValueError if there is no such file, if it is not the public one that it is called, or
+    holds another network.
+    """
+    if not p:
+        raise ValueError(NEEDED.format(p))
+    try:
+        state, sha256 = weights_file.read(p)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ValueError(f'{NEEDED.format(p)}: there is no such file') from error
+    begins = PUBLIC.get(pathlib.PurePath(p).name, '')
+    if not sha256.startswith(begins):
+        raise ValueError(
+            f'features.weights ({p}) is damaged or another file: the sha256 of the public one '
+            f'begins with {begins}, not {sha256[:8]}; download it again, or name it differently'
+        )
+    try:
+        return inception_v3.from_state_dict(state), sha256
+    except ValueError as error:
+        raise ValueError(f'features.weights ({p}): {error}') from error
+
+
+def open_inception(
+    dataset=None, folder=None, /, weights: str = '', batch_size: int = 64
+) -> Extractor:
+    """Return the 2048 features of Inception-2015, whose Fréchet distance is FID.
+
+    dataset, folder: not needed. Its logits have no bias, as the usual Inception scores take them.
+
+    Settings:
+      weights: path of the public weights file, local or gs://; there is no default
+      batch_size: images per device and call; changes speed only
+    """
+    if batch_size < 1:
+        raise ValueError(f'features.batch_size ({batch_size}) must be at least 1')
+    found, sha256 = read_weights(weights)
+    return Extractor(
+        name='inception',
+        noun='Inception-2015',
+        title='FID',
+        dim=inception_v3.FEATURES,
+        num_classes=inception_v3.CLASSES,
+        weights_hash=hash_weights(found, size=inception_v3.SIZE, resize='tf1', logits='no bias'),
+        apply=bind(inception_v3.apply, found),
+        batch_size=batch_size,
+        published=IMAGES,
+        facts={'weights_sha256': sha256},
+    )

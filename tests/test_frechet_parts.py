@@ -1,0 +1,165 @@
+"""The Fréchet distance extrapolated over n, within classes, and its moments in parts."""
+
+import dataclasses
+
+import gaussians
+import numpy as np
+import pytest
+from dots import make_extractor
+
+from autoguide_jax.metrics.class_frechet import ClassFrechet
+from autoguide_jax.metrics.frechet import Frechet, Moments
+from autoguide_jax.metrics.frechet_infinity import FrechetInfinity, intercept
+from autoguide_jax.metrics.reference import Reference
+
+DIM = 32
+
+
+@pytest.fixture(scope='module')
+def offset():
+    """Features [50000, 128], float32, far from 0 for their spread; their moments in two passes."""
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(128, 128)).astype(np.float32)
+    features = rng.normal(size=(50_000, 128)).astype(np.float32) @ mix / 100 + np.float32(1000)
+    exact = features.astype(np.float64)
+    mean = exact.mean(0)
+    exact -= mean
+    return features, mean + exact.mean(0), exact.T @ exact / 49_999
+
+
+def assert_moments(found, offset):
+    """Within 1e-9, each covariance relative to the two standard deviations."""
+    mean, sigma = found.gaussian()
+    spread = np.sqrt(np.diag(offset[2]))
+    assert found.count == 50_000
+    assert np.max(np.abs(mean - offset[1]) / spread) < 1e-9
+    assert np.max(np.abs(sigma - offset[2]) / np.outer(spread, spread)) < 1e-9
+
+
+def test_moments_are_those_of_two_passes_however_they_come(offset):
+    features = offset[0]
+    rng = np.random.default_rng(1)
+    cuts = np.sort(rng.integers(0, 50_000, 60))
+    for parts in [features], np.split(features, cuts)[::-1]:
+        found = Moments()
+        for part in parts:
+            found.add(part)
+        assert_moments(found, offset)
+    apart = []
+    for rows in np.array_split(rng.permutation(50_000), 8):
+        apart.append(Moments())
+        apart[-1].add(features[rows])
+    found = Moments()
+    for i in rng.permutation(8):
+        found.merge(apart[i])
+    assert_moments(found, offset)
+
+
+def test_sums_of_squares_would_not_do(offset):
+    """The tolerance can fail: the textbook formula loses six more digits to the offset."""
+    exact = offset[0].astype(np.float64)
+    mean = exact.mean(0)
+    sigma = (exact.T @ exact / 50_000 - np.outer(mean, mean)) * (50_000 / 49_999)
+    spread = np.sqrt(np.diag(offset[2]))
+    assert np.max(np.abs(sigma - offset[2]) / np.outer(spread, spread)) > 1e-9
+
+
+def gaussian(n, seed, scale=1.15):
+    rng = np.random.default_rng(seed)
+    return (0.05 + scale * rng.normal(size=(n, DIM))).astype(np.float32)
+
+
+def truth(scale=1.15):
+    """Of gaussian() from N(0, 1): the distance of the Gaussians themselves."""
+    return DIM * (0.05**2 + (scale - 1) ** 2)
+
+
+def test_extrapolation_is_far_nearer_to_the_truth_than_the_distance():
+    """Sets of 20·DIM samples: FD is 67 % too large on average, FD∞ 4 % too small."""
+    real, extractor = Reference(np.zeros(DIM), np.eye(DIM)), make_extractor(dim=DIM)
+    sets = [gaussians.bank(gaussian(640, seed)) for seed in range(20)]
+    plain = np.mean([Frechet(extractor).estimate(s, real).value for s in sets])
+    found = [FrechetInfinity(extractor).estimate(s, real) for s in sets]
+    values = np.array([e.value for e in found])
+    assert plain - truth() > 0.5 * truth()
+    assert abs(values.mean() - truth()) < (plain - truth()) / 6
+    errors = [Frechet(extractor).estimate(s, real).error for s in sets]
+    assert [e.error for e in found] == errors
+
+
+def test_the_line_is_that_of_least_squares():
+    x, y = np.array([1.0, 2, 4, 5]), np.array([2.0, 3, 7, 6])
+    assert intercept(x, y) == pytest.approx(np.polynomial.Polynomial.fit(x, y, 1)(0), rel=1e-12)
+
+
+def test_parts_that_would_be_too_small_are_not_made():
+    """Parts have at least 2·DIM samples, and there are two or none."""
+    real = Reference(np.zeros(DIM), np.eye(DIM))
+    metric = FrechetInfinity(make_extractor(dim=DIM))
+    assert metric.least == 5 * 2 * DIM and metric.title == 'FD (pixels) ∞'
+    published = FrechetInfinity(make_extractor(dim=2048, published=50_000, title='FID'))
+    assert (published.least, published.title) == (50_000, 'FID ∞')
+    samples = gaussian(5 * 2 * DIM - 1, 0)
+    four = dataclasses.replace(metric, parts=4)
+    reduced = metric.estimate(gaussians.bank(samples), real)
+    assert reduced == four.estimate(gaussians.bank(samples), real)
+    few = metric.estimate(gaussians.bank(samples[: 4 * DIM - 1]), real)
+    assert np.isnan(few.value) and '127 images make no two parts of 2·32' in few.reason
+    with pytest.raises(ValueError, match=r'frechet_infinity.parts \(1\)'):
+        dataclasses.replace(metric, parts=1)
+
+
+def draw(n, seed, shift=0.0):
+    return gaussians.draw(np.random.default_rng(seed), n, shift)
+
+
+def test_the_distance_within_classes_is_the_mean_of_each():
+    features, classes = draw(600, 0, 0.5)
+    real = gaussians.reference(*draw(900, 1))
+    metric = ClassFrechet(make_extractor())
+    found = metric.estimate(gaussians.bank(features, classes), real)
+    for c in range(3):
+        mine = gaussians.bank(features[classes == c])
+        theirs = gaussians.reference(real.features[real.labels == c], real.labels[real.labels == c])
+        alone = Frechet(make_extractor()).estimate(mine, theirs)
+        assert found.parts[str(c)] == pytest.approx(alone.value, rel=1e-12)
+    assert found.value == pytest.approx(np.mean(list(found.parts.values())), rel=1e-12)
+    # Classes that are swapped look the same together, and are far off one by one.
+    swapped = metric.estimate(gaussians.bank(features, (classes + 1) % 3), real)
+    assert swapped.value > 10 * found.value
+    assert metric.title == 'FD (pixels) within classes'
+
+
+def test_a_class_of_too_few_images_is_no_class_to_leave_out():
+    features, classes = draw(600, 0)
+    real = gaussians.reference(*draw(900, 1))
+    metric = ClassFrechet(make_extractor())
+    kept = (classes != 2) | (np.cumsum(classes == 2) <= 4)
+    samples = gaussians.bank(features[kept], classes[kept])
+    found = metric.estimate(samples, real)
+    assert np.isnan(found.value) and found.parts is None
+    theirs = np.sum(real.labels == 2)
+    assert found.reason == (
+        f'class 2 has 4 samples and {theirs} real images of the 5 that its distance asks for'
+    )
+    allowed = ClassFrechet(make_extractor(), least_per_class=2).estimate(samples, real)
+    assert allowed.value > 0 and np.isnan(allowed.error)
+    assert allowed.reason == '4 images for 4 dimensions: no standard error'
+    with pytest.raises(ValueError, match=r'least_per_class \(1\)'):
+        ClassFrechet(make_extractor(), least_per_class=1)
+
+
+def test_within_classes_needs_labels_on_both_sides():
+    features, classes = draw(600, 0)
+    real = gaussians.reference(*draw(900, 1))
+    metric = ClassFrechet(make_extractor())
+    for samples, truth, whose in [
+        (gaussians.bank(features), real, 'the samples'),
+        (
+            gaussians.bank(features, classes),
+            dataclasses.replace(real, labels=np.full(900, -1)),
+            'the real images',
+        ),
+    ]:
+        found = metric.estimate(samples, truth)
+        assert np.isnan(found.value) and found.reason == f'{whose} are not all labelled'
