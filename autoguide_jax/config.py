@@ -263,9 +263,11 @@ def _child(field, tree, name, where):
     if origin is tuple:
         raise ValueError(f'{where} is a list of sections: set it in a config file')
     if origin is dict:
-        if name not in tree:
+        entry = typing.get_args(kind)[1]
+        # Parts of a room may be added by any name; entries of other sections belong together.
+        if name not in tree and entry is not Part:
             raise ValueError(f'{where}.{name}: unknown entry.{suggest(name, tree)}')
-        return Field(typing.get_args(kind)[1], MISSING, field.room)
+        return Field(entry, MISSING, field.room)
     if kind is Part:
         table, chosen = resolve(field.room), tree.get('name')
         known = component_fields(table.get(chosen)) if chosen in table.names() else {}

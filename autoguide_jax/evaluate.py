@@ -1,8 +1,10 @@
 """Score images against real ones: a sample set, or any folder, zip or npz of images.
 
     python -m autoguide_jax evaluate --images=out/a --workdir=out/a
-    python -m autoguide_jax evaluate --images=samples.npz --reference=imagenet.npz --workdir=out/b
+    python -m autoguide_jax evaluate --images=samples.npz --reference=img512.pkl \\
+        --config.features.name=inception --config.features.weights=WEIGHTS.pth --workdir=out/b
 
+With a reference no data set is opened, and the features are those of the reference.
 A row of workdir/results.jsonl is keyed by a hash of the images, the reference, the feature networks
 and the metrics; a row that is there is returned, not made again. Features are computed in blocks,
 by all processes and devices, and kept until the row is written: what was interrupted goes on.
@@ -14,16 +16,23 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from autoguide_jax import config, files, processes, provenance, sample_sets
+import numpy as np
+
+from autoguide_jax import config, files, metrics, processes, provenance, sample_sets, schema
 from autoguide_jax.evaluator import Evaluator, check_images, check_names, check_shape
 from autoguide_jax.foreign_images import open_images
 from autoguide_jax.metrics import blocks, scoring
+from autoguide_jax.metrics import reference as references
+from autoguide_jax.metrics.reading import Reader
 from autoguide_jax.progress import Progress
 
 METRICS = ('frechet', 'precision', 'recall', 'density', 'coverage')
 METRICS += ('class_accuracy', 'class_variance')
 RESULTS = 'results.jsonl'
-BLOCK, READ = 1024, 256
+BLOCK = 1024
+DATA, FEATURES = 'autoguide_jax.data:table', 'autoguide_jax.metrics.features:table'
+# What is compared with where neither it nor a reference is given.
+DEFAULTS = {'data': (DATA, 'digits'), 'features': (FEATURES, 'classifier')}
 
 
 @dataclass(frozen=True)
@@ -32,20 +41,24 @@ class Settings:
 
     Settings:
       images: folder of a sample set; or any folder, zip or npz of images
-      data: the real images to compare with, all of them
-      features: the network whose features are compared
+      data: the real images to compare with, all of them; none = those of the reference, or digits
+        where there is no reference
+      features: the network whose features are compared; none = that of the (first) reference, or
+        classifier where there is no reference
       also: further networks by a name of your own, asked in the same pass
       metrics: metrics to compute; NAME:METRIC is one on the features of also.NAME
-      reference: file with statistics of real images, in place of those of data
+      reference: file with statistics of real images, in place of those of data: of the verb stats,
+        or a published one (EDM2's pickle, EDM's and ADM's npz); several, A,B, each for the features
+        that it fits
       allow_fewer: score fewer images than a metric asks for; the row says so
       cache_dir: where the classifier and the reference statistics are kept; empty = the workdir
       keep_features: keep the features, so that other metrics or references need no pass over images
     """
 
     images: str
-    data: config.Part | None = config.part('autoguide_jax.data:table', name='digits')
-    features: config.Part = config.part('autoguide_jax.metrics.features:table', name='classifier')
-    also: dict[str, config.Part] = config.parts('autoguide_jax.metrics.features:table')
+    data: config.Part | None = config.part(DATA, name=None)
+    features: config.Part | None = config.part(FEATURES, name=None)
+    also: dict[str, config.Part] = config.parts(FEATURES)
     metrics: tuple[str, ...] = METRICS
     reference: str = ''
     allow_fewer: bool = False
@@ -54,8 +67,34 @@ class Settings:
 
     def __post_init__(self):
         check_names(self.metrics, self.also)
-        if self.data is None and not self.reference:
-            raise ValueError('reference: required where data is none')
+        for name, (room, default) in DEFAULTS.items():
+            if not self.reference and getattr(self, name) is None:
+                object.__setattr__(self, name, _part(name, room, default))
+
+
+def _part(name, room, given):
+    return config.setting(schema.Field(config.Part, None, room), given, f'config.{name}')
+
+
+def choose_features(settings) -> config.Part:
+    """Return the features to compare: those that are set, or those of the first reference.
+
+    Errors: ValueError if these need a setting that the reference cannot give.
+    """
+    if settings.features is not None:
+        return settings.features
+    p = references.paths(settings.reference)[0]
+    given = references.features_of(p)
+    name = given['name']
+    if name == 'classifier' and settings.data is None:
+        raise ValueError(f'reference ({p}) is of a classifier that is trained on data: set data')
+    found = _part('features', FEATURES, given)
+    if 'weights' in schema.component_fields(metrics.features.table.get(name)):
+        raise ValueError(
+            f'reference ({p}) is of the features of {name!r}, whose weights are a file: give '
+            f'--config.features.name={name} --config.features.weights=FILE'
+        )
+    return found
 
 
 def open_samples(p: Any):
@@ -73,6 +112,7 @@ def main(settings, workdir):
     anything is computed. Raises stop.Stopped between batches; nothing that is finished is lost.
     """
     samples = open_samples(settings.images)
+    features = choose_features(settings)
     dataset = None if settings.data is None else config.build(settings.data)
     check_images(dataset)
     if dataset is not None:
@@ -80,13 +120,14 @@ def main(settings, workdir):
         check_shape(samples.image_shape, wanted, f'images ({settings.images})')
     evaluator = Evaluator(
         dataset,
-        settings.features,
+        features,
         settings.metrics,
         settings.cache_dir or workdir,
         settings.reference,
         settings.also,
         settings.allow_fewer,
         together=True,
+        shape=samples.image_shape,
     )
     evaluator.check_count(samples.num_images)
     results = files.path(workdir) / RESULTS
@@ -129,37 +170,13 @@ def extract(evaluator, samples, settings, workdir):
         reader = Reader(samples, progress)
 
         def work(start, end):
-            batches = evaluator.checked(reader.read(start, end))
+            batches = evaluator.checked(reader.read(np.arange(start, end)))
             return scoring.pack(scoring.banks(metrics, batches))
 
         with contextlib.closing(reader):
             for block in blocks.run(folder, samples.num_images, BLOCK, work, together=True):
                 scoring.unpack(block, found)
     return folder, found
-
-
-class Reader:
-    """Blocks of images; one that follows the last one goes on in the open file."""
-
-    def __init__(self, samples, progress):
-        self.samples, self.progress = samples, progress
-        self.at, self.batches = None, iter(())
-
-    def read(self, start, end):
-        """Yield (images, labels or None) of the images start … end − 1, whole multiples of READ."""
-        if self.at != start:
-            self.close()
-            self.at, self.batches = start, self.samples.batches(READ, start)
-        while self.at < end:
-            images, labels = next(self.batches)
-            self.at += len(images)
-            yield images, labels
-            self.progress.update(len(images))
-
-    def close(self):
-        """End the threads that read ahead."""
-        if hasattr(self.batches, 'close'):
-            self.batches.close()
 
 
 def _table(row):

@@ -1,15 +1,16 @@
 """Batches of images → numbers with errors: extractors, references and metrics, opened once."""
 
 import contextlib
+import dataclasses
 import functools
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from autoguide_jax import config, files, metrics, processes, stop
+from autoguide_jax.foreign_images import NpzImages, RealImages
 from autoguide_jax.metrics import reference as references
 from autoguide_jax.metrics import scoring
 
@@ -47,7 +48,8 @@ def check_shape(shape, wanted, what) -> None:
         texts = ['×'.join(map(str, s)) for s in (shape, wanted)]
         raise ValueError(
             f'{what} are {texts[0]} (height × width × channels), the real images are {texts[1]}. '
-            'Compare with the data set that the networks were trained on.'
+            'Compare with the data set that the networks were trained on, at its resolution: with '
+            'images of another size a distance is another metric. `stats` makes a reference of any.'
         )
 
 
@@ -57,8 +59,9 @@ class Evaluator:
     dataset: the real images, or None with a reference file; features: a Part of the extractors'
     table, or a name in it; also: further extractors by name, whose metrics are 'NAME:METRIC';
     cache_dir: where the trained classifier and the references are kept, None = nowhere;
-    reference_file: statistics in place of the data set's; allow_fewer: score fewer images than a
-    metric asks for, and say so; together: all connected processes open it.
+    reference_file: statistics in place of the data set's, or several files, each of which serves
+    the extractor that it fits; allow_fewer: score fewer images than a metric asks for, and say so;
+    together: all connected processes open it; shape: the (h, w, c) of the images to come.
     Errors: ValueError for an unknown metric (before anything is trained), or a reference of other
     features or data. A metric that the features or the reference cannot give has no value, and a
     reason for it; if that leaves none, its reason is the error.
@@ -70,26 +73,31 @@ class Evaluator:
         features: config.Part | str = 'classifier',
         metric_names: tuple[str, ...] = ('frechet',),
         cache_dir: Any = None,
-        reference_file: Any = '',
+        reference_file: Any = (),
         also: Mapping[str, config.Part] | None = None,
         allow_fewer: bool = False,
         together: bool = False,
+        shape: tuple[int, int, int] | None = None,
     ):
         also = also or {}
         check_names(metric_names, also)
         check_images(dataset)
         self.dataset, self.names, self.allow_fewer = dataset, tuple(metric_names), allow_fewer
-        self._reference_file = reference_file
+        self._shape, self._files = shape, references.paths(reference_file)
+        if together:
+            # Devices are found by all at once: one that waits for the first would never answer it.
+            processes.find_devices()
         first = processes.main_first('opening features') if together else contextlib.nullcontext()
         with first:
             self.extractors = {
-                name: _open(part, dataset, cache_dir)
+                name: open_features(part, dataset, cache_dir)
                 for name, part in [('', features), *also.items()]
             }
         self.references = {
-            name: self._open_reference(extractor, cache_dir, together)
-            for name, extractor in self.extractors.items()
+            name: self._open_reference(name, cache_dir, together) for name in self.extractors
         }
+        if unused := set(self._files) - {r.source for r in self.references.values()}:
+            raise ValueError(f'reference ({unused.pop()}) is of none of the features; leave it out')
         self.metrics, self._unfit = {}, {}
         for name in self.names:
             extractor, _, kind = name.rpartition(':')
@@ -102,13 +110,25 @@ class Evaluator:
         if not self.metrics:
             raise ValueError(next(iter(self._unfit.values())))
 
-    def _open_reference(self, extractor, cache_dir, together):
-        if not self._reference_file:
+    def _open_reference(self, name, cache_dir, together):
+        extractor = self.extractors[name]
+        if not self._files:
             return metrics.open_reference(self.dataset, extractor, cache_dir, together=together)
-        found = references.load(self._reference_file, self.dataset, extractor)
+        found = references.fitting(self._files, extractor, self.dataset)
         if found.warning:
-            print(f'{self._reference_file}: {found.warning}', file=sys.stderr)
-        return found
+            print(f'{found.source}: {found.warning}', file=sys.stderr)
+        real = None
+        if found.images is not None:
+            real = RealImages(NpzImages(files.path(found.images)), 'images of the reference')
+            header = {**found.header, 'image_shape': list(real.image_shape)}
+            found = dataclasses.replace(found, header=header)
+        if self._shape is not None:
+            check_shape(self._shape, found.image_shape, f'the images, by {found.source},')
+        kinds = [metrics.table.get(n.rpartition(':')[2]) for n in self.names
+                 if n.rpartition(':')[0] == name]  # fmt: skip
+        if real is None or not any('features' in kind.needs for kind in kinds):
+            return found
+        return _with_images(found, real, extractor, cache_dir, together)
 
     @property
     def extractor(self):
@@ -124,7 +144,9 @@ class Evaluator:
     def identity(self) -> dict:
         """What decides the numbers, apart from the images."""
         settings = {
-            name: {f.name: getattr(m, f.name) for f in fields(m) if f.name != 'features'}
+            name: {
+                f.name: getattr(m, f.name) for f in dataclasses.fields(m) if f.name != 'features'
+            }
             for name, m in self.metrics.items()
         }
         others = {name: self._identity(name) for name in self.extractors if name}
@@ -136,11 +158,10 @@ class Evaluator:
         }
 
     def _identity(self, name):
-        known = self.references[name].header.get('content_hash')
         return {
             'extractor': self.extractors[name].name,
             'weights_hash': self.extractors[name].weights_hash,
-            'reference': known or files.sha256(self._reference_file)[:12],
+            'reference': self.references[name].header['content_hash'],
         }
 
     def describe(self) -> dict:
@@ -162,7 +183,8 @@ class Evaluator:
     def image_shape(self) -> tuple[int, int, int] | None:
         """The (h, w, c) that images must have, None = any."""
         if self.dataset is None:
-            return self.extractor.image_shape
+            shapes = [r.image_shape for r in self.references.values()]
+            return next(filter(None, shapes), self.extractor.image_shape)
         return self.dataset.resolution, self.dataset.resolution, self.dataset.channels
 
     def fewer(self, count: int) -> dict[str, int]:
@@ -228,7 +250,22 @@ class Evaluator:
             yield images, labels
 
 
-def _open(features, dataset, cache_dir):
+def _with_images(reference, real, extractor, cache_dir, together):
+    """A reference with the features of the images that are in its file."""
+    found = metrics.open_reference(real, extractor, cache_dir, together=together)
+    content = [reference.header['content_hash'], real.fingerprint]
+    header = {'num_classes': real.num_classes, 'content_hash': files.content_hash(content)}
+    return dataclasses.replace(
+        reference,
+        features=found.features,
+        labels=found.labels,
+        predicted=found.predicted,
+        header={**reference.header, **header},
+    )
+
+
+def open_features(features: config.Part | str, dataset=None, cache_dir: Any = None):
+    """Return the Extractor that a Part or a name says. Errors: ValueError as of the extractors."""
     if isinstance(features, str):
         return metrics.open_extractor(features, dataset, cache_dir)
     for name in ('dataset', 'folder'):

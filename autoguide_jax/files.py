@@ -12,6 +12,7 @@ import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -21,6 +22,8 @@ from etils import epath
 from autoguide_jax import buckets, disks
 
 BLOCK = 1 << 20
+# What a damaged npz raises. RuntimeError: an unknown method; MemoryError: a size that is a lie.
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MemoryError)
 
 
 def path(p: Any) -> epath.Path:
@@ -256,7 +259,7 @@ class Npz(Mapping):
         try:
             with self._archive.open(f'{name}.npy') as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except BROKEN as error:
             raise ValueError(f'{self._label}: array {name!r} is damaged: {error}') from error
 
 
@@ -269,7 +272,7 @@ def open_npz(p: Any) -> Iterator[Npz]:
     with contextlib.ExitStack() as stack:
         try:
             archive = zipfile.ZipFile(stack.enter_context(path(p).open('rb')))
-        except zipfile.BadZipFile as error:
+        except BROKEN as error:
             raise ValueError(f'{p} is not an npz file: {error}') from error
         yield Npz(stack.enter_context(archive), str(p))
 

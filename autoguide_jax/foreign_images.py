@@ -90,6 +90,10 @@ class StoredImages:
             )
         return image
 
+    def images(self, rows) -> np.ndarray:
+        """Return images by their place in the names, uint8 [n, h, w, c]."""
+        return np.stack([self._decode(self.names[row]) for row in rows])
+
     def batches(self, batch_size: int, start: int = 0, end: int | None = None):
         """Yield (images, labels or None), sorted by name; of the images start … end − 1."""
         part = slice(start, end)
@@ -130,6 +134,27 @@ class NpzImages:
         with open_npz_images(self.path, self._name) as (_, images):
             part = itertools.islice(enumerate(images), start, end)
             yield from _batches(part, labels, batch_size)
+
+
+class RealImages:
+    """Images of any kind as a data set of which reference statistics can be made.
+
+    samples: what `open_images` returns, or a sample set. It has images(rows) where these can be
+    read in any order, and batches(batch_size, start, end).
+    """
+
+    def __init__(self, samples, name: str = 'images'):
+        self.name, self.labels = name, samples.labels
+        self.num_images, self.image_shape = samples.num_images, tuple(samples.image_shape)
+        self.fingerprint, self.batches = samples.content_hash, samples.batches
+        self.num_classes = 0 if self.labels is None else int(self.labels.max()) + 1
+        if hasattr(samples, 'images'):
+            self.images = samples.images
+
+    def describe(self) -> dict:
+        """Return what tells these images from others, without paths."""
+        names = 'name', 'num_images', 'image_shape', 'num_classes', 'fingerprint'
+        return {name: getattr(self, name) for name in names}
 
 
 def _batches(images, labels, batch_size):

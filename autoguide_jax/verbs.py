@@ -56,6 +56,15 @@ VERBS = {
         hosts='all',
         short=('images', 'reference'),
     ),
+    'stats': _verb(
+        'stats',
+        'write reference statistics of real images, with which evaluate compares',
+        '--images=images.zip --config.features.name=inception '
+        '--config.features.weights=pt_inception-2015-12-05-6726825d.pth --target=ref.npz',
+        workdir=False,
+        hosts='all',
+        short=('images', 'target'),
+    ),
     'sweep': _verb(
         'sweep',
         'score every combination of weights, EMA lengths and intervals',
@@ -158,7 +167,8 @@ FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
     'images': 'sample set, or any folder, zip or npz of images',
-    'reference': 'file with statistics of real images',
+    'reference': 'file with statistics of real images, ours or a published one; several: A,B',
+    'target': 'file to write',
     'src': 'network file, glob, or folder of files with public names',
     'topology': 'TPU slice, as v5e:16x16',
     'price': 'price of one chip for one hour',

@@ -21,7 +21,7 @@ FLOORS = (
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers doctor plan encode latent_stats',
+    'sweep study export report reconstruct bench importers doctor plan encode latent_stats stats',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
@@ -45,7 +45,7 @@ WITHIN = {
     (3, 'foreign_images', 'data'), (3, 'foreign_images', 'sample_sets'),
     (3, 'copying', 'data'), (3, 'pairs', 'autoencoder'),
     (3, 'run_settings', 'latents'), (3, 'metrics', 'data'),
-    (3, 'evaluator', 'metrics'),
+    (3, 'evaluator', 'metrics'), (3, 'evaluator', 'foreign_images'),
 }  # fmt: skip
 ONLY = {'ml_collections': {'config', '__main__'}, 'flax': {'backbones', 'denoiser'}}
 INHERITED = {'estimate'}  # documented where the contract is

@@ -16,6 +16,7 @@ from typing import Any
 
 from autoguide_jax.inert.records import (
     MARK,
+    MAX_TEXT,
     Blob,
     Name,
     Record,
@@ -37,6 +38,7 @@ class Machine:
 
     world: 'module.name' → Name. persistent: makes an object of a persistent id, None = refused.
     label: what errors call the file. attributes: dicts may have attributes, which are dropped.
+    max_text: bytes of the longest text.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class Machine:
         persistent: Callable[[Any], Any] | None = None,
         budget: list[int] | None = None,
         attributes: bool = False,
+        max_text: int = MAX_TEXT,
     ):
         self.data, self.start, self.label = blob.view, blob.start, label
         self.world, self.persistent, self.attributes = world, persistent, attributes
         self.at = self.op_at = 0
+        self.max_text = max_text
         # Shared with the machines of pickles inside this one.
         self.budget = [MAX_OPCODES] if budget is None else budget
 
@@ -133,7 +137,7 @@ class Machine:
 def _text(m, size):
     view = m.take(m.uint(size))
     is_source = m.stack and type(m.stack[-1]) is str and m.stack[-1] == SOURCE
-    m.push(None if is_source else decode(view))
+    m.push(None if is_source else decode(view, limit=m.max_text))
 
 
 def _bytes(m, size):
@@ -259,6 +263,7 @@ STEPS_BY_NAME = {
     'SHORT_BINUNICODE': _sized(_text, 1), 'BINUNICODE': _sized(_text, 4),
     'BINUNICODE8': _sized(_text, 8), 'SHORT_BINBYTES': _sized(_bytes, 1),
     'BINBYTES': _sized(_bytes, 4), 'BINBYTES8': _sized(_bytes, 8),
+    'BYTEARRAY8': _sized(_bytes, 8),
     'EMPTY_LIST': _push(list), 'APPEND': _append, 'APPENDS': _appends,
     'LIST': lambda m: m.push(m.above_mark()), 'EMPTY_TUPLE': _push(tuple),
     'TUPLE': lambda m: m.push(tuple(m.above_mark())), 'TUPLE1': _sized(_tuple, 1),

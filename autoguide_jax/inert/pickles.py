@@ -8,7 +8,6 @@ publisher has torch's own layers too: LAYERS, which a caller allows by name.
 """
 
 import dataclasses
-import math
 import mmap
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import buckets, files
-from autoguide_jax.inert import torch_stream
+from autoguide_jax.inert import arrays, torch_stream
+from autoguide_jax.inert.arrays import Array
 from autoguide_jax.inert.machine import MAX_OPCODES, Machine
-from autoguide_jax.inert.records import Blob, Name, Record, Refused, described, is_count, require
+from autoguide_jax.inert.records import Blob, Name, Record, Refused, described, require
 
 MAX_DEPTH, MAX_PLAIN = 16, 200_000
 MAX_NESTED, MAX_MODULES = 32, 20_000
@@ -27,10 +27,7 @@ LAYERS = (
     *CONTAINERS, 'torch.nn.modules.activation.ReLU', 'torch.nn.modules.linear.Linear',
     'torch.nn.modules.pooling.AvgPool2d', 'torch.nn.modules.pooling.MaxPool2d',
 )  # fmt: skip
-DTYPES = {f'{kind}{size}' for kind, sizes in {'f': (2, 4, 8), 'i': (1, 2, 4, 8), 'u': (1,)}.items()
-          for size in sizes} | {'b1'}  # fmt: skip
 STORAGES = {name: Name(name) for name in ('torch.HalfStorage', 'torch.FloatStorage')}
-ARRAY, DTYPE = Name('numpy.ndarray'), 'numpy.dtype'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,41 +47,6 @@ class Instance(Record):
         """Take the attributes. Errors: Refused unless they are a dict."""
         require(type(state) is dict, f'{self.class_name} with a state that is {described(state)}')
         super().build(state)
-
-
-@dataclasses.dataclass
-class DType(Record):
-    """A numpy dtype: its code, as 'f4'."""
-
-    code: str = ''
-
-    def build(self, state: Any) -> None:
-        """Check that it is what the code says, little-endian. Errors: Refused."""
-        good = type(state) is tuple and len(state) >= 2 and type(state[1]) is str
-        require(good and state[1] in ('<', '|', '='), f'numpy dtype {self.code} of another order')
-        rest = [item for item in state[2:5] if item is not None]
-        require(not rest, f'numpy dtype {self.code} with fields')
-        super().build(state)
-
-
-@dataclasses.dataclass
-class Array(Record):
-    """A numpy array: value is a read-only view of the file once it is built."""
-
-    value: np.ndarray | None = None
-
-    def build(self, state: Any) -> None:
-        """Take (version, shape, dtype, whether Fortran order, bytes). Errors: Refused."""
-        good = type(state) is tuple and len(state) == 5 and type(state[1]) is tuple
-        good = good and type(state[2]) is DType and type(state[4]) is Blob
-        good = good and len(state[1]) <= torch_stream.MAX_DIMENSIONS
-        require(good and all(map(is_count, state[1])), 'a numpy array of another layout')
-        super().build(None)
-        shape, dtype, view = state[1], np.dtype('<' + state[2].code), state[4].view
-        size = math.prod(shape) * dtype.itemsize
-        require(size == len(view), f'a numpy array of {size} bytes in {len(view)} bytes')
-        flat = np.frombuffer(view, dtype) if size else np.zeros(0, dtype)
-        self.value = flat.reshape(shape, order='F' if state[3] is True else 'C')
 
 
 def _persistent(arguments):
@@ -108,17 +70,6 @@ def _parameter(arguments):
 def _empty_dict(arguments):
     require(not arguments, 'an OrderedDict that is made of something')
     return {}
-
-
-def _array(arguments):
-    require(len(arguments) == 3 and arguments[0] is ARRAY, 'a numpy array of another kind')
-    return Array()
-
-
-def _dtype(arguments):
-    code = arguments[0] if arguments else None
-    require(type(code) is str and code in DTYPES, f'a numpy dtype that is {described(code)}')
-    return DType(code=code)
 
 
 class _Totals:
@@ -156,15 +107,11 @@ def world(totals, modules=CONTAINERS) -> dict[str, Name]:
         Name('torch._utils._rebuild_parameter', call=_parameter),
         Name('torch._utils._rebuild_tensor_v2', call=totals.tensor),
         Name('torch.storage._load_from_bytes', call=totals.storage),
-        Name('numpy.core.multiarray._reconstruct', call=_array),
-        Name('numpy._core.multiarray._reconstruct', call=_array),
-        Name(DTYPE, call=_dtype),
-        ARRAY,
     ]
     for name in modules:
         make = lambda name=name: Instance(class_name=name.rpartition('.')[2])
         names.append(Name(name, new=make))
-    return {name.name: name for name in names}
+    return {**arrays.world(), **{name.name: name for name in names}}
 
 
 def interpret(data: memoryview, label: str, modules: Sequence[str] = CONTAINERS) -> Any:

@@ -53,9 +53,9 @@ class Record:
         self.state, self.built = state, True
 
 
-def decode(view, encoding='utf-8'):
+def decode(view, encoding='utf-8', limit=MAX_TEXT):
     """Text of bytes. Errors: Refused if too long, or none."""
-    require(len(view) <= MAX_TEXT, f'a text of {len(view)} bytes; at most {MAX_TEXT}')
+    require(len(view) <= limit, f'a text of {len(view)} bytes; at most {limit}')
     try:
         return str(view, encoding)
     except UnicodeDecodeError:

@@ -1,27 +1,36 @@
 """Reference statistics: a pass over real images in the features of an extractor."""
 
-import math
+import contextlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from autoguide_jax import files, processes
-from autoguide_jax.data.loader import read_ahead
 from autoguide_jax.metrics import blocks
 from autoguide_jax.metrics import reference as references
 from autoguide_jax.metrics.features import stream
 from autoguide_jax.metrics.frechet import Moments
 from autoguide_jax.metrics.metric import Bank, choose
+from autoguide_jax.metrics.reading import Reader
 from autoguide_jax.metrics.reference import Reference
 from autoguide_jax.progress import Progress
 
 NUM_FEATURES = 50_000
 BLOCK = 32_768
-READ, THREADS = 64, 8
 
 
-def _identity(dataset, extractor, count, num_features) -> dict:
+def shape_of(dataset) -> tuple[int, int, int] | None:
+    """The (h, w, c) of the images of a data set, None if it does not say."""
+    if hasattr(dataset, 'image_shape'):
+        return tuple(dataset.image_shape)
+    if hasattr(dataset, 'resolution'):
+        return dataset.resolution, dataset.resolution, dataset.channels
+    return None
+
+
+def identity(dataset, extractor, count, num_features) -> dict:
     """Return what makes two references the same: header fields known before the images are seen."""
     return {
         'data': files.plain(dataset.describe()),
@@ -33,69 +42,103 @@ def _identity(dataset, extractor, count, num_features) -> dict:
     }
 
 
-def read(dataset, rows: np.ndarray, progress: Progress | None = None):
-    """Yield (images, labels or None) of some rows of a data set, read ahead by threads."""
-    parts = np.array_split(rows, math.ceil(len(rows) / READ))
-    for images, part in zip(read_ahead(dataset, parts, THREADS), parts):
-        yield images, None if dataset.labels is None else np.asarray(dataset.labels)[part]
-        if progress:
-            progress.update(len(part))
+class _Sums:
+    """What is kept of real images in one feature space: moments of all, and a Bank of some."""
 
+    def __init__(self):
+        self.moments, self.bank = {'pooled': Moments(), 'spatial': Moments()}, Bank()
 
-def _block(dataset, extractor, rows, keep, progress):
-    """Moments of the images in some rows, and everything of those to be kept (bool)."""
-    pooled, spatial, bank, start = Moments(), Moments(), Bank(), 0
-    for (output,), labels in stream([extractor], read(dataset, rows, progress)):
-        kept = keep[start : start + len(labels)]
-        start += len(labels)
-        pooled.add(output.features)
+    def add(self, output, labels, kept):
+        """Take in what an extractor tells of some images; kept: bool [n]."""
+        self.moments['pooled'].add(output.features)
         if output.spatial is not None:
-            spatial.add(output.spatial)
-        bank.add(type(output)(*(None if x is None else x[kept] for x in output)), labels[kept])
-    sums = {}
-    for name, found in ('pooled', pooled), ('spatial', spatial):
-        if found.count:
-            sums |= {f'{name}_count': np.array(found.count), f'{name}_mean': found.mean}
-            sums |= {f'{name}_scatter': found.scatter}
-    return {**sums, **bank.arrays}
+            self.moments['spatial'].add(output.spatial)
+        self.bank.add(type(output)(*(None if x is None else x[kept] for x in output)), labels[kept])
+
+    def pack(self):
+        """Everything as arrays by name."""
+        sums = {}
+        for name, found in self.moments.items():
+            if found.count:
+                sums |= {f'{name}_count': np.array(found.count), f'{name}_mean': found.mean}
+                sums |= {f'{name}_scatter': found.scatter}
+        return {**sums, **self.bank.arrays}
+
+    def merge(self, block):
+        """Take in the arrays of other images."""
+        for name, found in self.moments.items():
+            if f'{name}_count' in block:
+                part = [block.pop(f'{name}_{x}') for x in ('count', 'mean', 'scatter')]
+                found.merge(Moments(int(part[0]), *part[1:]))
+        self.bank.extend(block)
+
+    def arrays(self):
+        """The arrays of a Reference."""
+        mu, sigma = self.moments['pooled'].gaussian()
+        found = {'mu': mu, 'sigma': sigma, **self.bank.arrays}
+        if self.moments['spatial'].count:
+            found['mu_s'], found['sigma_s'] = self.moments['spatial'].gaussian()
+        return found
 
 
-def build(
+def _block(reader, extractors, rows, keep):
+    """What the extractors tell of the images in some rows; of those to be kept (bool), one by one.
+
+    Arrays are called NUMBER/NAME.
+    """
+    sums, start = [_Sums() for _ in extractors], 0
+    for outputs, labels in stream(extractors, reader.read(rows)):
+        for found, output in zip(sums, outputs):
+            found.add(output, labels, keep[start : start + len(labels)])
+        start += len(labels)
+    return {f'{i}/{k}': v for i, found in enumerate(sums) for k, v in found.pack().items()}
+
+
+def build(dataset, extractor, *args, **settings) -> Reference:
+    """Return the Reference of one extractor: `build_all`, which has the arguments."""
+    return build_all(dataset, [extractor], *args, **settings)[0]
+
+
+def build_all(
     dataset,
-    extractor,
+    extractors: Sequence,
     count: int | None = None,
     num_features: int = NUM_FEATURES,
     folder: Any = None,
     together: bool = False,
-) -> Reference:
-    """Return the statistics of a data set's images in an extractor's features.
+) -> list[Reference]:
+    """Return the statistics of a data set's images in the features of some extractors, in one pass.
 
-    count: of how many images, a fixed random subset, None = all; num_features: how many of these
-    are kept one by one for metrics by neighbours and classes; folder, together: as in blocks.run.
-    Errors: ValueError for counts out of range.
+    dataset: images by images(rows) or batches(size, start), with name, num_images, num_classes,
+    labels, fingerprint and describe(); count: of how many images, a fixed random subset, None =
+    all; num_features: how many of these are kept one by one for metrics by neighbours and classes;
+    folder, together: as in blocks.run. Errors: ValueError for counts out of range.
     """
-    identity = _identity(dataset, extractor, count, num_features)
-    total = identity['count']
+    total = dataset.num_images if count is None else count
     if not 2 <= total <= dataset.num_images:
         raise ValueError(f'count ({total}) must be in 2…{dataset.num_images}, the data set')
     if num_features < 1:
         raise ValueError(f'num_features ({num_features}) must be at least 1')
     rows = choose(dataset.num_images, total)
     kept = np.isin(np.arange(total), choose(total, num_features))
-    sums, bank = {'pooled': Moments(), 'spatial': Moments()}, Bank()
+    sums = [_Sums() for _ in extractors]
     with Progress(total, 'images', f'reference statistics of {dataset.name}') as progress:
-        work = lambda a, b: _block(dataset, extractor, rows[a:b], kept[a:b], progress)
-        for block in blocks.run(folder, total, BLOCK, work, together):
-            for name, found in sums.items():
-                if f'{name}_count' in block:
-                    part = [block.pop(f'{name}_{x}') for x in ('count', 'mean', 'scatter')]
-                    found.merge(Moments(int(part[0]), *part[1:]))
-            bank.extend(block)
-    mu, sigma = sums['pooled'].gaussian()
-    arrays = {'mu': mu, 'sigma': sigma, **bank.arrays}
-    if sums['spatial'].count:
-        arrays['mu_s'], arrays['sigma_s'] = sums['spatial'].gaussian()
-    header = {**identity, 'num_classes': dataset.num_classes}
+        reader = Reader(dataset, progress)
+        work = lambda a, b: _block(reader, extractors, rows[a:b], kept[a:b])
+        with contextlib.closing(reader):
+            for block in blocks.run(folder, total, BLOCK, work, together):
+                for i, found in enumerate(sums):
+                    mine = {k: v for k, v in block.items() if k.startswith(f'{i}/')}
+                    found.merge({k.partition('/')[2]: v for k, v in mine.items()})
+    headers = [identity(dataset, extractor, count, num_features) for extractor in extractors]
+    return [_reference(dataset, *rest) for rest in zip(extractors, sums, headers)]
+
+
+def _reference(dataset, extractor, sums, header):
+    shape, arrays = shape_of(dataset), sums.arrays()
+    header = {**header, 'num_classes': dataset.num_classes, 'transform': extractor.transform}
+    if shape is not None:
+        header['image_shape'] = list(shape)
     header['content_hash'] = references.content_hash(arrays)
     return Reference(**arrays, header=header, source=f'the reference of {dataset.name!r}')
 
@@ -115,9 +158,9 @@ def open_reference(
     """
     if folder is None:
         return build(dataset, extractor, count, num_features)
-    identity = _identity(dataset, extractor, count, num_features)
+    what = identity(dataset, extractor, count, num_features)
     name = re.sub(r'\W+', '-', f'{dataset.name}-{extractor.name}')
-    name = f'{name}-{files.content_hash(identity)}'
+    name = f'{name}-{files.content_hash(what)}'
     p = files.path(folder) / f'reference-{name}.npz'
     if not p.exists():
         parts = files.path(folder) / f'blocks-{name}'
@@ -127,4 +170,4 @@ def open_reference(
             blocks.remove(parts)
         if together:
             processes.gather()
-    return references.load(p, dataset, extractor, identity['count'], num_features)
+    return references.load(p, dataset, extractor, what['count'], num_features)

@@ -180,7 +180,10 @@ def _extractor(weights, image_shape, noun, classes, header=None) -> Extractor:
         apply=bind(small_cnn.apply, weights),
         batch_size=BATCH,
         image_shape=tuple(image_shape),
-        facts={key: header[key] for key in known if key in header},
+        facts={
+            **{key: header[key] for key in known if key in header},
+            'transform': 'x/127.5 − 1 at the size of the data',
+        },
     )
 
 

@@ -8,6 +8,7 @@ from autoguide_jax.metrics.features import Extractor, bind, hash_weights
 
 # The network and the images of the published numbers; other networks are other metrics.
 PUBLISHED, IMAGES = 'ViT-L/14', 50_000
+TRANSFORM = 'bicubic with antialias to 224×224, /255, minus the mean of ImageNet over its deviation'
 PUBLIC_FILES = (
     'dinov2_vitl14_pretrain.pth (1.2 GB, Apache-2.0) of '
     'https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/, or model.safetensors of '
@@ -47,5 +48,5 @@ def open_dinov2(dataset=None, folder=None, /, weights: str = '', batch_size: int
         apply=bind(dinov2.apply, arrays),
         batch_size=batch_size,
         published=IMAGES if name == PUBLISHED else None,
-        facts={'network': name, 'weights_sha256': sha256},
+        facts={'network': name, 'weights_sha256': sha256, 'transform': TRANSFORM},
     )

@@ -64,7 +64,7 @@ class Extractor:
     preprocessing; apply: pure jitted function of images uint8 [block, h, w, c], see `bind`;
     batch_size: images per device and call; image_shape: the only (h, w, c) it takes, None = any;
     published: images that the distance is published for, None = it is not a published one;
-    facts: what else a manifest should say.
+    facts: what else a manifest should say; transform: its preprocessing in words.
     """
 
     name: str
@@ -78,6 +78,11 @@ class Extractor:
     image_shape: tuple[int, int, int] | None = None
     published: int | None = None
     facts: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def transform(self) -> str:
+        """What is done to images before the network, in words; '' = not told."""
+        return self.facts.get('transform', '')
 
     @property
     def block(self) -> int:
@@ -222,6 +227,7 @@ def open_efficientnet_lite0(
         raise ValueError(f'efficientnet_lite0.size ({size}) must be in 32…1024; 224 is as trained')
     weights = _efficientnet_weights(find_efficientnet_lite0())
     suffix = '' if size == efficientnet_lite0.SIZE else f'@{size}'
+    transform = f'bicubic with antialias to {size}×{size}, (x − 127)/128'
     return Extractor(
         name='efficientnet_lite0',
         noun=f'EffNetLite0{suffix}',
@@ -231,5 +237,5 @@ def open_efficientnet_lite0(
         weights_hash=hash_weights(weights, size=size),
         apply=bind(efficientnet_lite0.apply, weights, size=size),
         batch_size=batch_size,
-        facts={'size': size},
+        facts={'size': size, 'transform': transform},
     )

@@ -13,6 +13,7 @@ PUBLIC = {
     'weights-inception-2015-12-05-6726825d.pth': '6726825d',  # torch-fidelity
     'inception-v3-2015-12-05.pkl': '',  # NVIDIA, as EDM2 uses it
 }
+TRANSFORM = 'bilinear to 299×299 without antialias or half-pixel offset, (x − 128)/128'
 NEEDED = (
     'features.weights ({!r}) must be the path of a file with the weights of the Inception of '
     '2015-12-05, local or gs://: pt_inception-2015-12-05-6726825d.pth (of pytorch-fid), '
@@ -69,5 +70,5 @@ def open_inception(
         apply=bind(inception_v3.apply, found),
         batch_size=batch_size,
         published=IMAGES,
-        facts={'weights_sha256': sha256},
+        facts={'weights_sha256': sha256, 'transform': TRANSFORM},
     )

@@ -2,38 +2,37 @@
 
 An npz holds mu, sigma (all `count` images, float64), features, labels and predicted classes (of at
 most `num_features` images, a fixed random subset), and a JSON header that says which data set,
-transform and extractor they belong to. Anything that does not fit is refused.
+transform and extractor they belong to. Anything that does not fit is refused. Files of others are
+read by foreign_references.py: of these, what is recorded is checked.
 """
 
 import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from autoguide_jax import files
-from autoguide_jax.metrics import neighbours
+from autoguide_jax.metrics import foreign_references, neighbours
 from autoguide_jax.metrics.frechet import Against
 
 ARRAYS = ('mu', 'sigma', 'features', 'labels', 'predicted', 'mu_s', 'sigma_s')
-PLAIN = (
-    'plain npz without a header: the data set, the number of images and the extractor are not '
-    'recorded and cannot be checked; only the Fréchet distance can use it'
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reference:
     """Statistics of real images in one feature space.
 
-    header: data, data_fingerprint, count, extractor, weights_hash, num_classes, content_hash; {}
-    for a plain npz, whose `warning` says what is missing. features, labels (−1 = none) and
-    predicted (−1 = no logits) have one row per image kept, None = not recorded. mu_s, sigma_s: of
-    spatial features.
+    header: data, data_fingerprint, image_shape, count, extractor, weights_hash, transform (in
+    words), num_classes, content_hash; of a foreign file what it records, and its `warning` says
+    what is missing. features, labels (−1 = none) and predicted (−1 = no logits) have one row per
+    image kept, None = not recorded. mu_s, sigma_s: of spatial features. images: the file with some
+    of the real images, of which features can be made.
     """
 
     mu: Float[np.ndarray, ' d']
@@ -46,12 +45,19 @@ class Reference:
     header: dict = dataclasses.field(default_factory=dict)
     source: str = 'the reference'
     warning: str | None = None
+    images: Any = None
     _radii: dict = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def count(self) -> int | None:
         """The number of images behind mu and sigma, None = not recorded."""
         return self.header.get('count')
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """The (h, w, c) of the real images, None = not recorded."""
+        shape = self.header.get('image_shape')
+        return None if shape is None else tuple(shape)
 
     @property
     def num_classes(self) -> int | None:
@@ -79,7 +85,7 @@ class Reference:
                 f'{self.source} has {self.mu.size} dimensions, {extractor.name!r} has '
                 f'{extractor.dim}: they are different features'
             )
-        if self.header:
+        if self.warning is None and self.header:
             wanted = {'extractor': extractor.name, 'weights_hash': extractor.weights_hash}
             self._compare(wanted)
 
@@ -132,27 +138,102 @@ def load(
 ) -> Reference:
     """Return the reference in an npz, checked against what is given.
 
-    A plain npz with mu and sigma alone, as published ones are, gives a reference for the Fréchet
-    distance only, with a `warning`. Errors: ValueError, naming both sides, for another data set,
-    count, extractor, or weights, and for a damaged file.
+    A foreign file gives what it has for this extractor, with a `warning`. Errors: ValueError,
+    naming both sides, for another data set, count, extractor, or weights, and for a damaged file.
     """
-    with files.open_npz(p) as archive:
-        if 'mu' not in archive or 'sigma' not in archive:
-            raise ValueError(f'{p} holds no mu and sigma: not reference statistics')
-        if 'header' not in archive:
-            mu, sigma = (np.asarray(archive[name], np.float64) for name in ('mu', 'sigma'))
-            reference = Reference(mu=mu, sigma=sigma, source=str(p), warning=PLAIN)
-        else:
-            header = json.loads(str(archive['header']))
-            arrays = {name: archive[name] for name in ARRAYS if name in archive}
-            reference = Reference(**arrays, header=header, source=str(p))
-            reference._compare({'content_hash': content_hash(arrays)})
+    reference = _load_own(p) or _load_foreign(p, extractor)
     if extractor is not None:
         reference.check(extractor)
-    if reference.header:
+    if reference.warning is None:
         wanted = {'count': count, 'num_features': num_features}
         if dataset is not None:
             wanted['data_fingerprint'] = dataset.fingerprint
             wanted['count'] = dataset.num_images if count is None else count
         reference._compare({k: v for k, v in wanted.items() if v is not None})
     return reference
+
+
+def _load_own(p):
+    """The reference in an npz with a header, None if it is another file."""
+    if (header := read_header(p)) is None:
+        return None
+    with files.open_npz(p) as archive:
+        arrays = {name: archive[name] for name in ARRAYS if name in archive}
+    if 'mu' not in arrays or 'sigma' not in arrays:
+        raise ValueError(f'{p} holds no mu and sigma: not reference statistics')
+    reference = Reference(**arrays, header=header, source=str(p))
+    reference._compare({'content_hash': content_hash(arrays)})
+    return reference
+
+
+def read_header(p: Any) -> dict | None:
+    """Return the header of a reference, None for a foreign file. Errors: FileNotFoundError."""
+    with files.path(p).open('rb') as file:
+        if file.read(2) != b'PK':
+            return None
+    with files.open_npz(p) as archive:
+        if 'header' not in archive:
+            return None
+        try:
+            header = json.loads(str(archive['header']))
+        except ValueError as error:
+            raise ValueError(f'{p}: its header is no JSON: {error}') from error
+    if not isinstance(header, dict):
+        raise ValueError(f'{p}: its header is no header of reference statistics')
+    return header
+
+
+def _load_foreign(p, extractor):
+    foreign = foreign_references.read(p)
+    name, arrays = foreign.of(extractor and extractor.name)
+    header = {'count': foreign.count, 'extractor': name or None}
+    header['content_hash'] = content_hash(arrays)
+    return Reference(
+        **arrays, header=header, source=str(p), warning=foreign.warning, images=foreign.images
+    )
+
+
+def paths(given: Any) -> tuple[str, ...]:
+    """The files of a setting: 'A', 'A,B', a path, or a sequence of paths."""
+    if isinstance(given, str | os.PathLike):
+        given = os.fspath(given).split(',')
+    return tuple(text for p in given if (text := os.fspath(p).strip()))
+
+
+def fitting(paths: Sequence[Any], extractor, dataset=None) -> Reference:
+    """Return the reference of an extractor in one of several files.
+
+    Errors: ValueError if none fits, with the reasons, or several do; of one file as `load`.
+    """
+    if len(paths) == 1:
+        return load(paths[0], dataset, extractor)
+    found, reasons = [], []
+    for p in paths:
+        try:
+            found.append(load(p, dataset, extractor))
+        except ValueError as error:
+            reasons.append(str(error))
+    if not found:
+        raise ValueError(f'reference: no file is of {extractor.name!r}: {"; ".join(reasons)}')
+    if len(found) > 1:
+        both = ' and '.join(r.source for r in found)
+        raise ValueError(f'reference: {both} are both of {extractor.name!r}; leave one of them out')
+    return found[0]
+
+
+def features_of(p: Any) -> dict:
+    """Return the extractor whose features a file has, as settings: {'name': …, …}.
+
+    Of several the first. Errors: ValueError if the file does not say.
+    """
+    if header := read_header(p):
+        return header.get('features') or {'name': header['extractor']}
+    foreign = foreign_references.read(p)
+    name = foreign.extractors[0]
+    if not name:
+        size = next(iter(foreign.spaces.values()))['mu'].size
+        raise ValueError(
+            f'reference ({p}) has {size} dimensions, and does not say of which features: set '
+            'features.name'
+        )
+    return {'name': name}
