@@ -14,7 +14,7 @@ from autoguide_jax.generation import calls_per_image, program_key, sample_labels
 class Scorer:
     """Scores pairs with one sampler and one evaluator into a results.jsonl.
 
-    evaluator: has score(batches) → {metric: value} and identity, what decides its numbers.
+    evaluator: has measure(batches) → {metrics, errors, …} and identity, what decides its numbers.
     programs: generation.Programs; networks: pairs.Networks; classes: as in `sample_labels`.
     worker: a name where several workers share the table: each then writes a file of its own,
     results/WORKER.jsonl, and reads all of them; `merge` makes one table of them.
@@ -130,3 +130,46 @@ class Scorer:
             part = slice(i, i + size)
             images = self.programs.images(calls, rules, seeds[part], labels[part])
             yield images, labels[part] if labelled else None
+
+
+def table(rows):
+    """The rows of the printed table, one per setting: means over its sets of seeds."""
+    found = {}
+    for row in {row['key']: row for row in rows}.values():
+        found.setdefault(files.content_hash(row['setting']), []).append(row)
+    return [table_row(group) for group in found.values()]
+
+
+def table_row(rows):
+    """One row of the printed table, of the rows of one setting."""
+    setting = rows[0]['setting']
+    roles = [role for role in ('main', 'guide', 'uncond') if setting[role]]
+    lo, hi = setting['interval']
+    metrics = {}
+    for name in rows[0]['metrics']:
+        metrics |= summary(rows, name) if name != 'count' else {name: rows[0]['metrics'][name]}
+    short = {name: least for row in rows for name, least in row.get('fewer', {}).items()}
+    return {
+        **{f'{role}_std': setting[role]['std'] for role in roles},
+        'weight': setting['weight'],
+        **({'alpha': setting['alpha']} if len(roles) == 3 else {}),
+        'interval': f'({lo:g}, {float(hi):g}]',
+        **metrics,
+        **{f'{name}: fewer images than': least for name, least in short.items()},
+        'guide_calls': rows[0]['nfe']['guide'],
+        'seconds': sum(row['seconds'] for row in rows),
+    }
+
+
+def summary(rows, name):
+    """A metric over sets of seeds: its mean, None without any, and what tells how sure it is.
+
+    NAME_sd: the standard deviation (n − 1 below the line) over the sets; NAME_se: with one set,
+    its standard error over draws of the samples, where the metric has one.
+    """
+    values = [v for row in rows if (v := row['metrics'][name]) is not None]
+    found = {name: float(np.mean(values)) if values else None}
+    if len(values) > 1:
+        return {**found, f'{name}_sd': float(np.std(values, ddof=1))}
+    errors = [e for row in rows if (e := row.get('errors', {}).get(name)) is not None]
+    return {**found, f'{name}_se': errors[0]} if values and errors else found

@@ -15,8 +15,6 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from autoguide_jax import config, files, health, processes, provenance, stop
 from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluator import Evaluator
@@ -24,7 +22,7 @@ from autoguide_jax.generation import Programs, check_classes
 from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
-from autoguide_jax.scorer import Scorer
+from autoguide_jax.scorer import Scorer, table
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,15 @@ class ScoreSettings:
 
     Settings:
       images: samples per setting and set of seeds
-      repeats: sets of seeds, each scored on its own: mean ± standard deviation
+      repeats: sets of seeds, each scored on its own: mean and standard deviation (NAME_sd); with
+        one set the standard error over draws of its samples (NAME_se), where there is one
       first_seed: seed of the first sample; the others follow
       classes: labels of the samples: random, or balanced (seed mod number of classes)
       examples: images of each setting that are kept, those of the first seeds
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off
       metrics: metrics to compute; the table is sorted by the first, a distance
+      allow_fewer: score fewer images than a metric asks for; rows and table say so
       shared: several machines or slices work on this workdir at once; always so in a bucket, and
         with several processes
     """
@@ -77,6 +77,7 @@ class ScoreSettings:
     batch_size: int = 250
     stack: str = 'auto'
     metrics: tuple[str, ...] = ('frechet', 'precision', 'recall', 'density', 'coverage')
+    allow_fewer: bool = False
     shared: bool = False
 
     def __post_init__(self):
@@ -212,9 +213,16 @@ def open_scorer(settings, workdir, networks, claims, vae):
     """The Scorer of a sweep; one worker prepares features and reference, the others read them."""
     s = settings.score
     facts = [config.resolved(part) for part in (settings.data, settings.features)]
-    prepare = lambda: Evaluator(config.build(settings.data), settings.features, s.metrics, workdir)
+    prepare = lambda: Evaluator(
+        config.build(settings.data),
+        settings.features,
+        s.metrics,
+        workdir,
+        allow_fewer=s.allow_fewer,
+    )
     name = f'evaluator-{files.content_hash([facts, s.metrics])}'
     evaluator = claims.once(name, prepare) if claims else prepare()
+    evaluator.check_count(s.images)
     sampler = config.build(settings.sampler)
     settle = decisions(workdir)
     programs = Programs(sampler, s.batch_size, s.stack, settle=settle, autoencoder=vae)
@@ -265,33 +273,3 @@ def keep_examples(scorer, pairs, settings, claims=None):
                 bar.update(1)
 
     claims.once(f'examples-{files.content_hash([names, count])}', draw) if claims else draw()
-
-
-def table(rows):
-    """The rows of the printed table, one per setting: means over its sets of seeds."""
-    found = {}
-    for row in {row['key']: row for row in rows}.values():
-        found.setdefault(files.content_hash(row['setting']), []).append(row)
-    return [table_row(group) for group in found.values()]
-
-
-def table_row(rows):
-    """One row of the printed table, of the rows of one setting."""
-    setting = rows[0]['setting']
-    roles = [role for role in ('main', 'guide', 'uncond') if setting[role]]
-    lo, hi = setting['interval']
-    metrics = {}
-    for name in rows[0]['metrics']:
-        values = [v for row in rows if (v := row['metrics'][name]) is not None]
-        metrics[name] = float(np.mean(values)) if values else None
-        if len(values) > 1 and name != 'count':
-            metrics[f'{name}_sd'] = float(np.std(values, ddof=1))
-    return {
-        **{f'{role}_std': setting[role]['std'] for role in roles},
-        'weight': setting['weight'],
-        **({'alpha': setting['alpha']} if len(roles) == 3 else {}),
-        'interval': f'({lo:g}, {float(hi):g}]',
-        **metrics,
-        'guide_calls': rows[0]['nfe']['guide'],
-        'seconds': sum(row['seconds'] for row in rows),
-    }

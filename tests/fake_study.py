@@ -61,6 +61,7 @@ def row(arm, phase, number, distance, rng, seeds, chosen=None):
     def noise(scale):
         return rng.normal(0, scale)
 
+    precision = min(0.99, 0.62 + 0.34 * quality + noise(0.006))
     return {
         'key': f'{phase}-{arm}-{number}',
         'phase': phase,
@@ -69,12 +70,16 @@ def row(arm, phase, number, distance, rng, seeds, chosen=None):
         'seeds': seeds,
         'metrics': {
             'frechet': distance,
-            'precision': min(0.99, 0.62 + 0.34 * quality + noise(0.006)),
+            'precision': precision,
             'recall': 0.97 - 0.012 * distance - 0.08 * (arm == 'cfg') + noise(0.008),
             'density': 0.7 + 0.35 * quality + noise(0.01),
             'coverage': 0.99 - 0.011 * distance + noise(0.005),
             'accuracy': None if arm.startswith('uncond') else 0.999 - 0.004 * distance,
             'class_variance_ratio': variety + noise(0.01),
+        },
+        'errors': {
+            'frechet': 0.022 * distance,
+            'precision': math.sqrt(precision * (1 - precision) / seeds[1]),
         },
         'nfe': {'main': 63, 'guide': 0 if relative == 1 else 26 if arm == 'interval' else 63},
         'cost': {'relative': relative},

@@ -39,7 +39,7 @@ def commands(whole):
     pair = [f'--config.main.run={whole / "train"}', f'--config.guide.run={whole / "train"}']
     pair += ['--config.guide.nimg=512', '--config.sampler.num_steps=4']
     sample = ['--config.sample.seeds=0-255', '--config.sample.batch_size=16']
-    sweep = ['--config.sweep.weight=1.1,1.2,…,2.0', '--config.score.images=64']
+    sweep = ['--config.sweep.weight=1.1,1.2,…,2.0', '--config.score.images=65']
     sweep += ['--config.score.batch_size=32', '--config.score.metrics=frechet,recall']
     return {
         'train': [*TINY, '--config.train.total_nimg=2048'],

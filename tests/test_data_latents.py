@@ -382,11 +382,14 @@ class Counted:
 
     identity = 'counted'
 
-    def __init__(self, *_):
-        pass
+    def __init__(self, *_, allow_fewer):
+        assert not allow_fewer
 
-    def score(self, batches):
-        return {'frechet': 1.0, 'count': sum(len(images) for images, _ in batches)}
+    def check_count(self, count):
+        assert count == 8, 'asked before anything is drawn'
+
+    def measure(self, batches):
+        return {'metrics': {'frechet': 1.0, 'count': sum(len(images) for images, _ in batches)}}
 
     def describe(self):
         return {}

@@ -9,6 +9,7 @@ import fake_study
 import matplotlib
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 from webpage import Page
 
@@ -16,6 +17,8 @@ from autoguide_jax import files, report
 from autoguide_jax.report import curves, drawing, page, scores, stats, strips, words
 from autoguide_jax.report.study import read
 
+N = (None,) * 3
+ONE_BLOCK = {'images': 1500, 'seed_blocks': fake_study.BLOCKS[:1]}
 COLUMNS = ('frechet', 'precision', 'recall', 'density', 'coverage', 'accuracy', 'class_variance')
 
 
@@ -50,13 +53,19 @@ def finals(arm, distances, recall=0.5):
     ]
 
 
-def test_table_holds_mean_sd_and_best_of_the_rows(whole):
+def student_interval(values):
+    """Low and high end of the 95 % interval of a mean, as scipy.stats has it."""
+    freedom, error = len(values) - 1, scipy.stats.sem(values)
+    return [*scipy.stats.t.interval(0.95, freedom, loc=np.mean(values), scale=error)]
+
+
+def test_table_holds_mean_sd_interval_and_best_of_the_rows(whole):
     _, rows, returned, text = whole
     table = Page(text).tables[0]
     for arm in (*fake_study.ARMS, 'real'):
         phase = 'floor' if arm == 'real' else 'final'
         mine = [r['metrics'] for r in rows if r['arm'] == arm and r['phase'] == phase]
-        cells = [(a, ' '.join(''.join(words).split())) for a, words in table[arm]][1:]
+        cells = [(a, ' '.join(' '.join(words).split())) for a, words in table[arm]][1:]
         best = float(next(a['data-best'] for a, _ in cells if 'data-best' in a))
         assert best == min(m['frechet'] for m in mine)
         scored = [c for c in cells if 'data-best' not in c[0] and c[0].get('class') != 'text']
@@ -68,17 +77,24 @@ def test_table_holds_mean_sd_and_best_of_the_rows(whole):
                 assert shown == '–'
                 continue
             assert float(attributes['data-mean']) == pytest.approx(np.mean(values), rel=1e-12)
-            mean, sd = (float(part) for part in shown.split(' ± '))
-            places = len(shown.split(' ± ')[0].partition('.')[2])
-            assert mean == pytest.approx(np.mean(values), abs=0.51 * 10**-places)
-            assert sd == pytest.approx(np.std(values, ddof=1), abs=0.51 * 10**-places)
+            mean, sd, *ends = re.findall(r'[\d.]+', shown)
+            expected = [np.mean(values), np.std(values, ddof=1)]
+            if ends:
+                expected += student_interval(values)
+            assert bool(ends) == (arm != 'real'), 'draws from one reference overlap'
+            rounding = 0.51 * 10 ** -len(mean.partition('.')[2])
+            shown = [float(part) for part in (mean, sd, *ends)]
+            assert shown == pytest.approx(expected, abs=rounding)
         row = next(r for r in returned if r['arm'] == arm)
         assert row['n'] == 3 and row['best'] == best
-        assert row['sd'] == pytest.approx(statistics.stdev(m['frechet'] for m in mine))
+        scores = [m['frechet'] for m in mine]
+        assert row['sd'] == pytest.approx(statistics.stdev(scores))
+        if arm != 'real':
+            assert [row['low'], row['high']] == pytest.approx(student_interval(scores), rel=1e-12)
 
 
 def test_settings_and_cost_are_those_of_the_final_rows(whole):
-    table = Page(whole[-1]).tables[1]
+    table = Page(whole[-1]).tables[2]
     shown = {arm: [' '.join(''.join(w).split()) for _, w in row][1:] for arm, row in table.items()}
     assert shown['autoguidance'][:6] == ['2.1', '0.1', '0.05', 'all', '63 + 63', '1.27×']
     assert shown['interval'][3:6] == ['(0.2, 2.5]', '63 + 26', '1.42×']
@@ -87,7 +103,7 @@ def test_settings_and_cost_are_those_of_the_final_rows(whole):
 
 def test_search_table_compares_the_best_try_with_fresh_seeds(whole):
     _, rows, _, text = whole
-    shown = [''.join(w).strip() for _, w in Page(text).tables[2]['cfg']]
+    shown = [''.join(w).strip() for _, w in Page(text).tables[3]['cfg']]
     tries = [r['metrics']['frechet'] for r in rows if (r['arm'], r['phase']) == ('cfg', 'search')]
     final = [r['metrics']['frechet'] for r in rows if (r['arm'], r['phase']) == ('cfg', 'final')]
     assert shown[1:3] == [str(len(tries)), f'{min(tries):.2f}']
@@ -163,7 +179,7 @@ def test_an_unfinished_study_shows_what_there_is(small):
     report.main(folder)
     text = ''.join(Page((folder / 'report.html').read_text()).words)
     assert 'some of the 3 seed blocks of No guidance, Autoguidance' in text
-    assert 'no error bars tell' in text, 'one block of autoguidance proves nothing'
+    assert 'no interval tells if it is chance' in text, 'one block without error proves nothing'
     there = files.names(folder / 'figures', '-dark.png')
     assert {'weights-dark.png', 'ema-dark.png', 'search-dark.png', 'loss-dark.png'} <= set(there)
     assert read(folder).stat('none').n == 2
@@ -193,36 +209,125 @@ def test_text_of_the_study_is_escaped(small):
     [
         ([9.0, 10.0, 11.0], [5.0, 5.5, 6.0], 'lowers the FD (digit classifier) from'),
         ([5.0, 5.5, 6.0], [9.0, 10.0, 11.0], 'raises the FD (digit classifier) from'),
-        ([9.0, 10.0, 11.0], [8.0, 9.0, 10.0], 'within the error bars, so this study shows none'),
-        ([9.0], [5.0], 'no error bars tell'),
+        ([9.0, 10.0, 11.0], [8.0, 10.5, 9.5], 'holds 0, so this study shows no difference'),
+        ([9.0], [5.0], 'a single block of seeds, so no interval tells'),
     ],
 )
 def test_the_answer_follows_the_numbers(small, none, auto, says):
     study = small[1]([*finals('none', none), *finals('autoguidance', auto)])
     found = ' '.join(words.answer(study))
     assert says in found
-    assert ('more than the error bars' in found) == ('from' in says)
+    assert ('which excludes 0; it' in found) == ('from' in says)
     if len(none) == 3:
         wins = sum(a < n for a, n in zip(auto, none))
         assert f'lower on {wins} of 3 blocks of fresh seeds' in found
         assert 'Recall goes from 0.5010\u00a0±\u00a00.0010' in found
+        low, high = student_interval(np.subtract(auto, none))
+        ends = re.search(r'interval \[(\S+),\s(\S+)\]', found.replace('−', '-')).groups()
+        assert [float(end) for end in ends] == pytest.approx([low, high], abs=0.051)
+
+
+@pytest.mark.parametrize('freedom', [1, 2, 3, 4, 9, 30, 1000])
+def test_quantiles_of_student(freedom):
+    assert stats.student(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-9)
+
+
+def test_intervals_in_closed_form():
+    """Two values a ± b have sd √2·b, so that sd/√2 = b; t of one degree is tan(0.475 π)."""
+    two = stats.Stat((3.0, 5.0), (0.1, 0.1))
+    half = np.tan(0.475 * np.pi)
+    assert two.spread == pytest.approx(2**0.5)
+    assert two.interval == pytest.approx((4 - half, 4 + half))
+    alone = stats.Stat((4.0,), (0.5,))
+    assert alone.spread == 0.5 and alone.interval == pytest.approx((3.02, 4.98))
+    same = stats.Stat((1.0, 1.0, 1.0))
+    assert same.spread == 0 and same.interval is None and same.excludes_zero is None
+    assert stats.Stat((0.0, 0.0)).excludes_zero is False, 'no difference on any block'
+    assert stats.Stat((4.0,)).interval is None and stats.Stat((4.0,), (None,)).spread is None
+
+
+def test_differences_are_taken_block_by_block():
+    """Blocks that move both arms alike fall out; those of one arm alone count for nothing."""
+    mine = {'a': (1.0, 0.3), 'b': (5.0, 0.3), 'c': (9.2, 0.3), 'mine': (100.0, 0.3)}
+    theirs = {'c': (10.0, 0.4), 'b': (6.0, 0.4), 'a': (2.2, 0.4), 'theirs': (-100.0, 0.4)}
+    apart = stats.paired(mine, theirs)
+    assert apart.values == pytest.approx((-1.2, -1.0, -0.8)) and apart.excludes_zero
+    assert apart.interval == pytest.approx(student_interval([-1.2, -1.0, -0.8]))
+    one = stats.paired({'a': (1.0, 0.3)}, theirs)
+    assert one.half == pytest.approx(1.96 * 0.5) and one.excludes_zero
+    assert stats.paired({'a': (1.0, None)}, theirs).excludes_zero is None
+    assert stats.paired({'x': (1.0, 0.3)}, theirs) is None
 
 
 def test_best_and_ties_by_the_stated_rule():
+    """b is 0.1 and 0.05 above a: 0.075 ± 0.32 holds 0; c is 2.0 and 1.9 above: 1.95 ± 0.64."""
     found = {
         'a': stats.Stat((1.0, 1.2)),
-        'b': stats.Stat((1.2, 1.4)),
+        'b': stats.Stat((1.1, 1.25)),
         'c': stats.Stat((3.0, 3.1)),
-        'd': stats.Stat((1.1,)),
+        'd': stats.Stat((1.3,)),
         'e': None,
     }
-    # |1.1 − 1.3| = 0.2 < 2 · 0.1414; d has no spread, so nothing is said of it.
-    del found['d']
-    assert stats.marks(stats.METRICS['frechet'], found) == {'a': 'best', 'b': 'tie'}
-    assert stats.marks(stats.METRICS['recall'], found) == {'c': 'best'}
-    assert stats.marks(stats.METRICS['density'], found) == {'a': 'best', 'b': 'tie'}
-    alone = {'a': stats.Stat((1.0,)), 'b': stats.Stat((1.0,))}
-    assert 'tie' not in stats.marks(stats.METRICS['frechet'], alone).values()
+    difference = lambda x, y: stats.paired(*(dict(enumerate(zip(found[k][0], N))) for k in (x, y)))
+    marks = lambda key: stats.marks(stats.METRICS[key], found, difference)
+    assert marks('frechet') == {'a': 'best', 'b': 'tie'}, 'd has a single block and no error'
+    assert marks('recall') == {'c': 'best'}
+    assert marks('density') == {'a': 'best', 'b': 'tie'}
+    assert stats.marks(stats.METRICS['frechet'], {'a': found['a'], 'e': None}, difference) == {}
+
+
+def test_the_table_of_differences_tells_what_excludes_zero(small):
+    """Autoguidance is lower by 4 on every block, cfg by as much as it is higher."""
+    recalls = {'none': 0.5, 'cfg': 0.4, 'autoguidance': 0.5}
+    values = {'none': [9.0, 11.0, 10.0], 'cfg': [8.0, 12.0, 10.1], 'autoguidance': [5.0, 7.1, 5.9]}
+    rows = [row for arm in values for row in finals(arm, values[arm], recalls[arm])]
+    small[1](rows)
+    report.main(small[0])
+    table = Page((small[0] / 'report.html').read_text()).tables[1]
+    cells = {arm: [(a, ' '.join(w)) for a, w in table[arm][1:]] for arm in values}
+    base, guided, cfg = (cells[arm] for arm in ('none', 'autoguidance', 'cfg'))
+    assert base[0][1] == guided[-1][1] == '–', 'nothing is compared with itself'
+    assert 'excludes 0' in guided[0][1] and 'holds 0' in cfg[0][1]
+    for arm, (attributes, _) in (('autoguidance', guided[0]), ('cfg', cfg[0])):
+        expected = student_interval(np.subtract(values[arm], values['none']))
+        found = [float(attributes[name]) for name in ('data-low', 'data-high')]
+        assert found == pytest.approx(expected)
+    assert float(base[-1][0]['data-mean']) == pytest.approx(4.0), 'none less the best'
+
+
+def test_one_block_has_the_interval_of_its_own_error(small):
+    rows = finals('none', [9.0]) + finals('autoguidance', [5.0])
+    for row in rows:
+        row['errors'] = {'frechet': 0.5}
+    files.write_json(small[0] / 'study.json', {**fake_study.about(), 'final': ONE_BLOCK})
+    study = small[1](rows)
+    assert study.stat('none').interval == pytest.approx((8.02, 9.98))
+    assert '95\u00a0% interval [−5.4,\u00a0−2.6], which excludes 0' in words.answer(study)[0]
+    report.main(small[0])
+    text = ''.join(Page((small[0] / 'report.html').read_text()).words)
+    assert 'Score ± standard error over one block' in text
+    assert 'One training of each network' in text, 'what no interval covers'
+
+
+def test_scores_of_too_few_images_are_named(small):
+    rows = finals('none', [9.0, 8.0, 7.0])
+    for row in rows:
+        row |= {'fewer': {'frechet': 50_000}, 'images': 1500}
+    small[1](rows)
+    report.main(small[0])
+    text = ''.join(Page((small[0] / 'report.html').read_text()).words)
+    assert 'FD (digit classifier) asks for 50000 images; the scores here have 1500.' in text
+
+
+def test_curves_have_the_interval_of_each_score(small):
+    rows = [
+        {'key': str(w), 'phase': 'curve', 'arm': 'cfg', 'setting': {'weight': w}, 'errors': error}
+        | {'metrics': {'frechet': 10.0 * w}}
+        for w, error in [(2.0, {'frechet': 0.5}), (1.0, {})]
+    ]
+    (w1, v1, none), (w2, v2, half) = scores.points(small[1](rows), 'curve', 'cfg')
+    assert (w1, v1, w2, v2) == (1.0, 10.0, 2.0, 20.0)
+    assert np.isnan(none) and half == pytest.approx(0.98)
 
 
 def test_undefined_metrics_are_left_out_and_absolute_variance_is_divided_by_the_floor(small):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 import types
 
 import numpy as np
@@ -11,6 +12,7 @@ from autoguide_jax import config, files, pairs, study
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Pair
 from autoguide_jax.scorer import Scorer
 from autoguide_jax.study.campaign import Study
+from autoguide_jax.study.record import mean_and_spread
 from autoguide_jax.study.settings import Settings
 
 NETWORK = {
@@ -36,6 +38,7 @@ TREE = {
     'extra': {'weights': [1.0, 2.0], 'grid': 10},
     'sampler': {'name': 'heun', 'num_steps': 3},
     'metrics': ['frechet', 'class_accuracy'],
+    'allow_fewer': True,  # 40 images for 64 features
     'batch_size': 40,
     'stack': 'off',
 }
@@ -83,6 +86,26 @@ def test_a_second_run_that_is_interrupted_loses_nothing(finished, monkeypatch):
     again = files.read_json(workdir / 'study.json')
     for name in ('rows', 'arms', 'order', 'features', 'compilations'):
         assert again[name] == record[name], name
+
+
+def test_too_few_images_are_refused_before_any_is_drawn_or_said_to_be(
+    finished, tmp_path, monkeypatch
+):
+    workdir, table = finished
+    rows = files.read_jsonl(workdir / 'results.jsonl')
+    assert all(row['fewer'] == {'frechet': 65} for row in rows)
+    assert table[0]['frechet: fewer images than'] == 65
+    shutil.copytree(workdir, tmp_path / 'copy')
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('images were drawn'))
+    strict = {**TREE, 'allow_fewer': False, 'final': {'images': 70, 'repeats': 1}}
+    with pytest.raises(ValueError, match=r'frechet .* asks for 65 images, there are 40'):
+        study.main(config.parse(Settings, strict), tmp_path / 'copy')
+
+
+def test_one_set_of_seeds_is_printed_with_its_own_error():
+    assert mean_and_spread([1.0, 3.0], 2, 0.5) == '2.00 ± 1.41'
+    assert mean_and_spread([1.0], 2, 0.5) == '1.00 ± 0.50'
+    assert mean_and_spread([1.0], 2) == '1.00'
 
 
 def test_a_finished_run_is_not_shortened(finished):

@@ -34,11 +34,12 @@ from autoguide_jax.guidance import Guidance, split_total
 from autoguide_jax.report import style
 from autoguide_jax.report.two_guides import figure, page
 from autoguide_jax.report.two_guides.read import read
-from autoguide_jax.scorer import Scorer
+from autoguide_jax.scorer import Scorer, table_row
 
 ROLES = ('main', 'guide', 'uncond')
 GRID = {'sweep.weight': '1,1.5,2', 'sweep.alpha': '0,0.5,1', 'sampler.num_steps': '3'}
 SCORE = {'images': '30', 'repeats': '2', 'batch_size': '30', 'metrics': 'frechet'}
+SCORE |= {'allow_fewer': 'true'}  # 30 images for 64 features
 GRID |= {f'score.{name}': value for name, value in SCORE.items()}
 
 
@@ -91,6 +92,29 @@ def test_a_sweep_that_is_finished_draws_nothing(swept, monkeypatch):
     monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('a finished row was drawn'))
     monkeypatch.setattr(Scorer, 'told', lambda *_: pytest.fail('examples were drawn again'))
     assert sweep.main(chosen, workdir) == table
+
+
+def test_a_sweep_of_too_few_images_is_refused_before_any_is_drawn(swept, runs, monkeypatch):
+    workdir, _, table = swept
+    assert {row['frechet: fewer images than'] for row in table} == {65}
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('images were drawn'))
+    strict = settings(sweep.Settings, '', **runs, **{**GRID, 'score.allow_fewer': 'false'})
+    with pytest.raises(ValueError, match=r'frechet .* asks for 65 images, there are 30'):
+        sweep.main(strict, workdir)
+
+
+def test_the_printed_row_of_one_set_of_seeds_has_its_standard_error():
+    network = {'run': 'x', 'std': 0.1, 'nimg': 1}
+    setting = {**dict.fromkeys(ROLES, network), 'weight': 2.0, 'alpha': 0.5, 'interval': [0, 'inf']}
+    row = {'setting': setting, 'nfe': {'guide': 5}, 'seconds': 1.5}
+    one = {**row, 'metrics': {'frechet': 1.0, 'recall': None, 'count': 9}}
+    one['errors'] = {'frechet': 0.25}
+    two = {**one, 'metrics': {'frechet': 3.0, 'recall': 0.5, 'count': 9}}
+    alone, both = table_row([one]), table_row([one, two])
+    assert (alone['frechet'], alone['frechet_se'], alone['recall']) == (1.0, 0.25, None)
+    assert both['frechet_sd'] == pytest.approx(2**0.5) and both['frechet'] == 2.0
+    assert both['recall'] == 0.5, 'of the set that has one'
+    assert not {'frechet_sd', 'recall_se'} & set(alone) and 'frechet_se' not in both
 
 
 def test_examples_are_the_images_that_sampling_draws(swept, runs, tmp_path):
@@ -208,16 +232,38 @@ def test_the_answer_follows_the_numbers(tmp_path):
     sweep = read(tmp_path)
     assert sweep.best() == (1.5, 0.5) and sweep.best(0.0) == (1.5, 0.0)
     assert sweep.marks()[1.5, 0.5] == 'best' and (1.0, None) not in sweep.marks()
-    assert sweep.marks()[1.5, 1.0] == 'tie', 'the bars touch'
+    assert 'tie' not in sweep.marks().values(), 'the same seeds tell all of them apart'
     text = page.answer(sweep).replace('\u00a0', ' ')
-    assert text.startswith('Best is w = 1.5 at α = 0.5: 1.0 ± 0.5.')
-    assert 'CFG alone reaches 1.6 ± 0.6 at w = 1.5' in text
-    assert 'Autoguidance alone reaches 1.5 ± 0.5 at w = 1.5' in text
+    assert text.startswith('Best is w = 1.5 at α = 0.5: 1.00 ± 0.50.')
+    assert 'CFG alone reaches 1.60 ± 0.60 at w = 1.5' in text
+    assert 'Autoguidance alone reaches 1.50 ± 0.50 at w = 1.5' in text
     assert '0.60 ± 0.10 more than the best on the same seeds' in text
-    assert 'Without guidance: 4.0 ± 0.5' in text
+    assert 'Without guidance: 4.00 ± 0.50' in text
     rows = page.table_rows(sweep)
     assert [rows[0][k] for k in ('w', 'α', 'w_u', 'w_c')] == ['1.5', '0.5', '1.25', '1.25']
     assert rows[-1]['α'] == '–'
+
+
+def test_a_tie_is_what_the_interval_of_the_difference_says(tmp_path):
+    """At w = 2 the third set of seeds alone is better than the best, by enough to hold 0."""
+    noise = (-0.5, 0.0, 0.5)
+    swing = lambda w, a, i: (w == 2) * (0.4, 0.3, -0.2)[i] + 2 * (a != 0.5)
+    made_up(tmp_path, lambda w, a, i: 1 + noise[i] + swing(w, a, i))
+    assert read(tmp_path).marks() == {(1.5, 0.5): 'best', (2.0, 0.5): 'tie'}
+
+
+def test_one_set_of_seeds_has_the_error_of_its_score(tmp_path):
+    made_up(tmp_path, lambda w, a, i: 3 - w + a, repeats=1)
+    rows = files.read_jsonl(tmp_path / 'results.jsonl')
+    more = {'errors': {'frechet': 0.25}, 'fewer': {'frechet': 1281}}
+    files.write_jsonl(tmp_path / 'results.jsonl', [row | more for row in rows])
+    found = read(tmp_path)
+    assert found.stat((2.0, 0.0)).spread == 0.25
+    assert found.excess((1.5, 0.0), (2.0, 0.0)).half == pytest.approx(1.96 * 0.25 * 2**0.5)
+    report.main(tmp_path)
+    text = ''.join(Page((tmp_path / 'report.html').read_text()).words).replace('\u00a0', ' ')
+    assert 'Mean ± standard error over 1 set(s) of seeds' in text and '1.00 ± 0.25' in text
+    assert 'FD ↓ asks for 1281 images' in text
 
 
 def test_words_and_map_say_so_when_no_guidance_is_best(tmp_path):

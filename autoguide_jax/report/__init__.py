@@ -31,6 +31,9 @@ FIGURES = {
         'Score against guidance weight w; w = 1 is no guidance. The line is swept at the method’s '
         'chosen EMA lengths on selection seeds; the small dots are the settings that its search '
         'tried (those off the scale at the top edge); the marker is the chosen w on fresh seeds. '
+        'Bands and whiskers are 95 % intervals: those of the line follow from the standard error '
+        'of each score, where it has one, those of the marker and of the dashed line from the '
+        'fresh blocks. '
         'The line has fewer images, which makes every distance larger: compare lines with lines, '
         'and markers with the dashed line.',
     ),
@@ -44,14 +47,14 @@ FIGURES = {
     'trade_off': (
         scores.trade_off,
         'Precision against recall of every method',
-        'Quality against variation, mean ± sd. Up and to the right is better; guidance that trades '
-        'variation for quality moves up and left.',
+        'Quality against variation, means with 95 % intervals. Up and to the right is better; '
+        'guidance that trades variation for quality moves up and left.',
     ),
     'cost': (
         scores.cost,
         'Distance against computation per image',
         'What the guide costs: floating-point operations per image, relative to the main network '
-        'alone. Down and to the left is better.',
+        'alone. Whiskers are 95 % intervals. Down and to the left is better.',
     ),
     'search': (
         curves.search,

@@ -93,18 +93,23 @@ def centre(value):
 
 
 def spread(value):
-    """Return the standard deviation of a Stat, 0 for a plain number or a single value."""
-    return getattr(value, 'sd', None) or 0.0
+    """Return what stands behind the ± of a Stat, 0 for a plain number or where it is not known."""
+    return getattr(value, 'spread', None) or 0.0
 
 
-def bar(axes, x, y, colour, marker, **options):
-    """Draw mean ± sd of Stats in x and y (or plain numbers), ringed with paper."""
+def half(value):
+    """Return half the 95 % interval of a Stat, 0 for a plain number or where it is not known."""
+    return getattr(value, 'half', None) or 0.0
+
+
+def bar(axes, x, y, colour, marker, reach=spread, **options):
+    """Draw Stats in x and y (or plain numbers) with bars of mean ± reach, ringed with paper."""
     paper = axes.get_facecolor()
     axes.errorbar(
         [centre(x)],
         [centre(y)],
-        xerr=spread(x) or None,
-        yerr=spread(y) or None,
+        xerr=reach(x) or None,
+        yerr=reach(y) or None,
         color=colour,
         marker=marker,
         markersize=options.pop('size', 8),
@@ -164,20 +169,20 @@ def _floor(axes):
     return low
 
 
-def label_points(axes, points, size=8):
+def label_points(axes, points, size=8, reach=spread):
     """Write (text, colour, x, y) beside points, where it covers least of points, bars and texts.
 
-    x, y: Stats or plain numbers, as bar() takes them.
+    x, y, reach: as bar() takes them.
     """
     figure = axes.figure
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     centres = axes.transData.transform([(centre(x), centre(y)) for *_, x, y in points])
-    ends = [(centre(x) + spread(x), centre(y) + spread(y)) for *_, x, y in points]
-    reach = np.abs(axes.transData.transform(ends) - centres)
+    ends = [(centre(x) + reach(x), centre(y) + reach(y)) for *_, x, y in points]
+    bars = np.abs(axes.transData.transform(ends) - centres)
     taken = [_box(cx, cy, 15, 15) for cx, cy in centres]
-    taken += [_box(cx, cy, 2 * rx, 5) for (cx, cy), (rx, _) in zip(centres, reach)]
-    taken += [_box(cx, cy, 5, 2 * ry) for (cx, cy), (_, ry) in zip(centres, reach)]
+    taken += [_box(cx, cy, 2 * rx, 5) for (cx, cy), (rx, _) in zip(centres, bars)]
+    taken += [_box(cx, cy, 5, 2 * ry) for (cx, cy), (_, ry) in zip(centres, bars)]
     em = size / 72 * figure.dpi
     for (text, colour, _, _), (cx, cy) in zip(points, centres):
         written = axes.text(0, 0, text, fontsize=size, color=colour, zorder=6)

@@ -1,6 +1,6 @@
 """The page: one HTML file with everything in it, which asks nothing of the network."""
 
-from autoguide_jax.report import strips, style, tables, words
+from autoguide_jax.report import differences, strips, style, tables, words
 from autoguide_jax.report.sheet import data_uri, document, esc, figure, making, notice
 from autoguide_jax.report.study import missing
 
@@ -56,7 +56,9 @@ def _hero_row(study, arm, index, heads, places):
     dot = f'<span class="dot" style="background:{tables.colour_of(study, arm)}"></span>'
     score = f'<div class="num">{_big(stat, places)}</div>' if stat else ''
     cost = f'<br>{words.times(price)} computation' if price else ''
-    under = f'{esc(study.metric_title)}{cost}' if stat else 'not scored yet'
+    ends = words.interval_of(stat, places) if stat else ''
+    between = f'<br>95\u00a0%: {ends}' if ends else ''
+    under = f'{esc(study.metric_title)}{between}{cost}' if stat else 'not scored yet'
     return (
         f'<div class="hero-row"><div><div class="who">{dot}{esc(study.title(arm))}</div>{score}'
         f'<div class="note">{under}</div></div>{_strip(study, arm, index, heads)}</div>'
@@ -64,8 +66,8 @@ def _hero_row(study, arm, index, heads, places):
 
 
 def _big(stat, places):
-    mean, sd = words.mean_and_sd(stat, places)
-    return mean + (f' <small>± {sd}</small>' if sd else '')
+    mean, spread = words.mean_and_spread(stat, places)
+    return mean + (f' <small>± {spread}</small>' if spread else '')
 
 
 def _strip(study, arm, index, heads):
@@ -85,16 +87,38 @@ def _scores(study):
     if not study.of('final') and not study.of('floor'):
         return '<p class="note">No arm has been scored on fresh seeds yet.</p>'
     final = study.meta.get('final') or {}
+    blocks = len(final.get('seed_blocks') or [])
     same = 'with the same main network ' if len(study.groups()) > 1 else ''
+    spread = 'Score ± standard error' if blocks == 1 else 'Mean ± standard deviation'
     return (
-        '<p>Mean ± standard deviation over blocks of fresh seeds that no setting was chosen on'
-        f', {esc(str(final.get("images", "?")))} images each.</p>{tables.quality(study)}'
-        f'<p class="note key"><b>best</b> mean of its column {same}<i>tie</i> not beyond the error '
-        'bars of the best. ↓ lower and ↑ higher is better, →1 is where real images are.</p>'
-        f'<h3>Settings and cost</h3><p>What the search chose for each method.</p>'
+        f'<p>{spread} over {"one block" if blocks == 1 else "blocks"} of fresh seeds that no '
+        f'setting was chosen on, {esc(str(final.get("images", "?")))} images each, and the 95 % '
+        f'interval.</p>{_short(study)}{tables.quality(study)}'
+        f'<p class="note key"><b>best</b> mean of its column {same}<i>tie</i> the interval of its '
+        'difference to the best holds 0. ↓ lower and ↑ higher is better, →1 is where real images '
+        f'are.</p>{_differences(study)}<h3>Settings and cost</h3>'
+        '<p>What the search chose for each method.</p>'
         f'{tables.settings(study)}<p class="note">Calls per image: evaluations of the main network '
         '+ of the guide. Computation: floating-point operations per image, relative to the main '
         'network alone. Seconds: wall time of sampling and scoring on the machine named below.</p>'
+    )
+
+
+def _short(study):
+    """The notice of metrics that were given fewer images than they ask for."""
+    items = ''.join(f'<li>{esc(text)}</li>' for text in words.short_of(study))
+    head = '<strong>Fewer images than a metric asks for.</strong>'
+    return f'<div class="notice" role="note">{head}<ul>{items}</ul></div>' if items else ''
+
+
+def _differences(study):
+    drawn = differences.build(study)
+    if not drawn:
+        return ''
+    return (
+        '<h3>Differences</h3><p>Each method less another one with the same main network, on the '
+        'same seeds and labels, with the 95 % interval of the difference. An interval that '
+        f'excludes 0 tells the two apart.</p>{drawn}'
     )
 
 

@@ -8,22 +8,23 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from autoguide_jax.report import style
-from autoguide_jax.report.drawing import HALF, WIDE, bar, label_points, new, score_axis
-from autoguide_jax.report.stats import METRICS
+from autoguide_jax.report.drawing import HALF, WIDE, bar, half, label_points, new, score_axis
+from autoguide_jax.report.stats import METRICS, NORMAL
 from autoguide_jax.report.study import REAL, std_of, weight_of
 
 
 def points(study, phase, arm):
-    """Return sorted (weight, distance) of an arm's rows of a phase."""
-    rows = study.of(phase, arm)
-    return sorted((weight_of(r), v) for r in rows if (v := study.value(r)) is not None)
+    """Return (weight, distance, half of its 95 % interval or NaN) of an arm's rows of a phase."""
+    found = [(weight_of(row), *study.estimate(row)) for row in study.of(phase, arm)]
+    reach = lambda error: math.nan if error is None else NORMAL * error
+    return sorted(((w, v, reach(e)) for w, v, e in found if v is not None), key=lambda p: p[:2])
 
 
 def weights(study, look):
     """Distance against guidance weight, one panel per guided arm, the other arms in grey behind."""
     curves = {arm: points(study, 'curve', arm) for arm in study.arms}
     tries = {arm: points(study, 'search', arm) for arm in study.arms}
-    shown = [a for a in study.arms if len({w for w, _ in curves[a] + tries[a]} - {1.0}) > 0]
+    shown = [a for a in study.arms if len({w for w, *_ in curves[a] + tries[a]} - {1.0}) > 0]
     if not shown:
         return None
     columns = min(4, len(shown))
@@ -38,11 +39,12 @@ def weights(study, look):
         for other in shown:
             panel.plot(*_columns(curves[other]), color=look.line, linewidth=1.2, zorder=1)
         _panel(panel, study, arm, look, colours[arm], shapes[arm])
-        clipped = [(w, min(v, high * 0.995)) for w, v in tries[arm]]
+        clipped = [(w, min(v, high * 0.995)) for w, v, _ in tries[arm]]
         panel.plot(
             *_columns(clipped), '.', color=colours[arm], alpha=0.35, markersize=5, markeredgewidth=0
         )
         panel.plot(*_columns(curves[arm]), color=colours[arm], zorder=3)
+        panel.fill_between(*_band(curves[arm]), color=colours[arm], alpha=0.22, lw=0, zorder=2)
         panel.set_title(study.title(arm), wrap=True)
         score_axis(panel.yaxis, low, high)
     for panel in axes.flat[len(shown) :]:
@@ -59,8 +61,13 @@ def weights(study, look):
     return figure
 
 
-def _columns(pairs):
-    return ([x for x, _ in pairs], [y for _, y in pairs])
+def _columns(points):
+    return ([x for x, *_ in points], [y for _, y, *_ in points])
+
+
+def _band(points):
+    """(weights, lower ends, upper ends) of the intervals of a curve."""
+    return ([w for w, *_ in points], [v - e for _, v, e in points], [v + e for _, v, e in points])
 
 
 def _panel(panel, study, arm, look, colour, shape):
@@ -69,33 +76,29 @@ def _panel(panel, study, arm, look, colour, shape):
     base = study.stat(other) if other else None
     if base:
         panel.axhline(base.mean, color=look.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
-        panel.axhspan(
-            base.mean - (base.sd or 0),
-            base.mean + (base.sd or 0),
-            color=look.muted,
-            alpha=0.16,
-            lw=0,
-        )
+        low, high = base.interval or (base.mean, base.mean)
+        panel.axhspan(low, high, color=look.muted, alpha=0.16, lw=0)
     final = study.stat(arm)
     if final:
-        bar(panel, weight_of({'setting': study.chosen(arm)}), final, colour, shape)
+        bar(panel, weight_of({'setting': study.chosen(arm)}), final, colour, shape, reach=half)
 
 
 def _score_limits(study, shown, curves, tries):
     """Return limits that show every curve and final score; bad tries are cut at the top."""
     arms = {*shown, *map(study.unguided, shown)} - {None}
     finals = [stat for arm in arms if (stat := study.stat(arm))]
-    values = [v for arm in shown for _, v in curves[arm]]
-    values += [stat.mean + s * (stat.sd or 0) for stat in finals for s in (-1, 1)]
-    lowest = min([v for arm in shown for _, v in tries[arm]] + values)
-    values = values or [v for arm in shown for _, v in tries[arm]]
+    tried = [v for arm in shown for _, v, _ in tries[arm]]
+    values = [v for arm in shown for _, v, _ in curves[arm]]
+    values += [v for stat in finals for v in stat.interval or (stat.mean,)]
+    lowest = min(tried + values)
+    values = values or tried
     lowest, highest = max(lowest, 1e-6), max(values)
     return lowest / 1.15, min(highest * 1.12, 60 * lowest)
 
 
 def _weight_legend(look):
     return [
-        Line2D([], [], color=look.muted, label='curve at the chosen EMA lengths'),
+        Line2D([], [], color=look.muted, label='curve at the chosen EMA lengths, 95 %'),
         Line2D([], [], color=look.line, linewidth=1.2, label='other arms'),
         Line2D(
             [], [], color=look.muted, alpha=0.5, marker='.', linestyle='none', label='search tries'
@@ -106,9 +109,9 @@ def _weight_legend(look):
             color=look.muted,
             marker='o',
             linestyle='none',
-            label='chosen w, fresh seeds ± sd',
+            label='chosen w, fresh seeds, 95 %',
         ),
-        Patch(color=look.muted, alpha=0.25, label='without guidance ± sd'),
+        Patch(color=look.muted, alpha=0.25, label='without guidance, 95 %'),
     ]
 
 
@@ -175,7 +178,7 @@ def ink_on(colour):
 
 
 def trade_off(study, look):
-    """Precision against recall, mean ± sd in both, with the real images as the mark to reach."""
+    """Precision against recall, intervals in both, with the real images as the mark to reach."""
     pairs = {a: (study.stat(a, 'recall'), study.stat(a, 'precision')) for a in (*study.arms, REAL)}
     return _scatter(
         study, look, pairs, METRICS['recall'].title + ' → variation', 'Precision → quality'
@@ -199,9 +202,12 @@ def _scatter(study, look, pairs, xlabel, ylabel):
     shapes = style.markers(study) | {REAL: '*'}
     named = []
     for arm, (x, y) in pairs.items():
-        bar(panel, x, y, colours[arm], shapes[arm], size=13 if arm == REAL else 8)
+        if arm == REAL:
+            bar(panel, x, y, colours[arm], shapes[arm], size=13)
+        else:
+            bar(panel, x, y, colours[arm], shapes[arm], reach=half)
         named.append((study.title(arm), colours[arm], x, y))
     panel.margins(0.16, 0.12)
     panel.set(xlabel=xlabel, ylabel=ylabel)
-    label_points(panel, named)
+    label_points(panel, named, reach=half)
     return figure

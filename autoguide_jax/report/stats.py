@@ -1,13 +1,26 @@
-"""What the report says about numbers: mean ± sd over seed blocks, and when two means differ.
+"""What the report says about numbers: mean ± sd over seed blocks, intervals, and differences.
 
-(1) sd is the sample standard deviation (n − 1 below the line) over blocks of fresh seeds.
-(2) Two arms differ beyond the error bars if |mean_a − mean_b| > sd_a + sd_b: the bars do not touch.
-(3) A column's best is the arm whose mean is lowest, highest or nearest to the target; an arm that
-    does not differ from it by (2) ties with it. With a single block nothing can be told apart.
+(1) sd is the sample standard deviation (n − 1 below the line) over n blocks of fresh seeds.
+(2) The 95 % confidence interval of the mean is mean ± t·sd/√n, t the 0.975 quantile of Student's
+    distribution with n − 1 degrees of freedom (Student 1908).
+(3) A single block has no sd. Its interval is value ± 1.96·e, e the standard error over draws of its
+    samples that the row of the score tells.
+(4) Two arms are compared on the blocks that both have: the differences, block by block, have an
+    interval by (2). With one block it is (3) with e² = e_a² + e_b²: as if the samples of the two
+    were independent, which those of the same seeds are not; it is then too wide rather than too
+    narrow. The arms differ if the interval excludes 0.
+    A spread of exactly 0 bounds nothing (a share at 0 or 1 does not vary): no interval.
+(5) A column's best is the arm whose mean is lowest, highest or nearest to the target; an arm ties
+    with it if the interval (4) of their difference holds 0.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+from scipy import special
+
+NORMAL = 1.96
 
 
 class Metric(NamedTuple):
@@ -89,9 +102,13 @@ METRICS = {
 
 
 class Stat(NamedTuple):
-    """The values of one metric in one arm, one per seed block."""
+    """The values of one metric in one arm, one per seed block.
+
+    errors: the standard error of each value over draws of its samples, None = not known.
+    """
 
     values: tuple[float, ...]
+    errors: tuple[float | None, ...] = ()
 
     @property
     def n(self):
@@ -108,9 +125,50 @@ class Stat(NamedTuple):
             return None
         return math.sqrt(math.fsum((v - self.mean) ** 2 for v in self.values) / (self.n - 1))
 
+    @property
+    def spread(self):
+        """What stands behind ±: sd, or the standard error of a single value, None if not known."""
+        return self.sd if self.n > 1 else (self.errors or (None,))[0]
+
+    @property
+    def half(self):
+        """Half the length of the 95 % interval, by (2) or (3); None if it is not known."""
+        if not self.spread:
+            return None
+        return self.spread * (student(self.n - 1) / math.sqrt(self.n) if self.n > 1 else NORMAL)
+
+    @property
+    def interval(self):
+        """The 95 % interval (low, high), None if it is not known."""
+        return None if self.half is None else (self.mean - self.half, self.mean + self.half)
+
+    @property
+    def excludes_zero(self):
+        """Whether 0 lies outside the interval, None if that is not known."""
+        if self.half is None:
+            return False if self.spread == self.mean == 0 else None
+        return abs(self.mean) > self.half
+
     def best(self, metric):
         """Return the luckiest value."""
         return min(self.values, key=metric.badness)
+
+
+def student(freedom: int) -> float:
+    """Return the 0.975 quantile of Student's t with so many degrees of freedom."""
+    return float(special.stdtrit(freedom, 0.975))
+
+
+def paired(mine: Mapping, theirs: Mapping) -> Stat | None:
+    """Return the Stat of the differences mine − theirs by (4), None if they share no block.
+
+    mine, theirs: seeds of a block → (value, standard error or None).
+    """
+    both = [(mine[seeds], theirs[seeds]) for seeds in mine if seeds in theirs]
+    if not both:
+        return None
+    errors = [None if None in (a[1], b[1]) else math.hypot(a[1], b[1]) for a, b in both]
+    return Stat(tuple(a[0] - b[0] for a, b in both), tuple(errors))
 
 
 def number(value):
@@ -121,20 +179,17 @@ def number(value):
     return value if math.isfinite(value) else None
 
 
-def differ(a, b):
-    """True or False by (2); None if a spread is unknown."""
-    if a.sd is None or b.sd is None:
-        return None
-    return abs(a.mean - b.mean) > a.sd + b.sd
+def marks(metric: Metric, stats: Mapping, difference: Callable) -> dict:
+    """Return arm → 'best' or 'tie' by (5), for a mapping arm → Stat or None; others are absent.
 
-
-def marks(metric, stats):
-    """Return arm → 'best' or 'tie' by (3), for a mapping arm → Stat or None; others are absent."""
+    difference: (arm, other) → Stat of the differences on the blocks that they share, or None.
+    """
     known = {arm: stat for arm, stat in stats.items() if stat}
     if len(known) < 2:
         return {}
     best = min(known, key=lambda arm: metric.badness(known[arm].mean))
-    ties = {arm: 'tie' for arm in known if differ(known[arm], known[best]) is False}
+    apart = {arm: difference(arm, best) for arm in known if arm != best}
+    ties = {arm: 'tie' for arm, stat in apart.items() if stat and stat.excludes_zero is False}
     return {**ties, best: 'best'}
 
 
@@ -143,7 +198,7 @@ def decimals(stats):
 
     Its largest spread then has two digits if they are below 50, else one.
     """
-    spreads = [stat.sd for stat in stats if stat and stat.sd]
+    spreads = [stat.spread for stat in stats if stat and stat.spread]
     largest = max((abs(stat.mean) for stat in stats if stat), default=1.0)
     if not spreads:
         return 3 if largest < 10 else 1

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Stat, decimals, number
+from autoguide_jax.report.stats import METRICS, Stat, decimals, number, paired
 
 REAL = 'real'
 SELECTING = ('search', 'curve', 'heatmap')
@@ -56,16 +56,22 @@ class Study:
         """Return the rows of a phase, of one arm if it is given."""
         return [r for r in self.rows if r['phase'] == phase and arm in (None, r['arm'])]
 
-    def value(self, row, key='frechet'):
-        """Return a metric of a row; None if it is missing, undefined or not finite.
+    def estimate(self, row, key='frechet'):
+        """Return (value, standard error) of a metric of a row, None for what is not known.
 
         Class variance that is stored as an absolute number is divided by that of real images.
         """
-        found = row.get('metrics') or {}
+        found, errors = row.get('metrics') or {}, row.get('errors') or {}
         for name in METRICS[key].names:
             if (value := number(found.get(name))) is not None:
-                return value / self._real_variance if name == 'class_variance' else value
-        return None
+                unit = self._real_variance if name == 'class_variance' else 1.0
+                error = number(errors.get(name))
+                return number(value / unit), None if error is None else number(error / unit)
+        return None, None
+
+    def value(self, row, key='frechet'):
+        """Return a metric of a row; None if it is missing, undefined or not finite."""
+        return self.estimate(row, key)[0]
 
     @property
     def _real_variance(self):
@@ -73,12 +79,28 @@ class Study:
         found = [v for row in rows if (v := number(row.get('class_variance')))]
         return sum(found) / len(found) if found else float('nan')
 
+    def blocks(self, arm, key='frechet'):
+        """Return seeds → (value, standard error or None) of an arm's final rows ('real': floor)."""
+        rows = self.of('floor') if arm == REAL else self.of('final', arm)
+        found = {tuple(r.get('seeds') or [i]): self.estimate(r, key) for i, r in enumerate(rows)}
+        return {seeds: found[seeds] for seeds in found if found[seeds][0] is not None}
+
     def stat(self, arm, key='frechet'):
         """Return the Stat of an arm's final rows (of the floor's for 'real'), None without any."""
-        rows = self.of('floor') if arm == REAL else self.of('final', arm)
-        values = [self.value(row, key) for row in rows]
-        values = [v for v in values if v is not None and v == v]
-        return Stat(tuple(values)) if values else None
+        found = self.blocks(arm, key).values()
+        return Stat(*zip(*found)) if found else None
+
+    def difference(self, arm, other, key='frechet'):
+        """Return the Stat of arm − other on the seed blocks that both have, None without any."""
+        return paired(self.blocks(arm, key), self.blocks(other, key))
+
+    def fewer(self):
+        """Return metric → (images that it asks for, images of its scores), where these are less."""
+        found = {}
+        for row in self.rows:
+            for name, least in (row.get('fewer') or {}).items():
+                found.setdefault(name, (least, set()))[1].add(row.get('images'))
+        return {name: (least, sorted(filter(None, n))) for name, (least, n) in found.items()}
 
     def places(self, key='frechet'):
         """Return how many decimals a metric is shown with, everywhere on the page."""

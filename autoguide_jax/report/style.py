@@ -168,23 +168,24 @@ nav a{color:var(--muted);text-decoration:none;border-bottom:1px solid var(--line
 .heads{display:grid;font-size:.72rem;color:var(--muted);text-align:center;line-height:1.6}
 .scroll{overflow-x:auto;margin:20px -20px 8px;padding:0 20px;-webkit-overflow-scrolling:touch}
 table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
-th,td{padding:9px 10px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);
+th,td{padding:9px 7px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);
  vertical-align:top}
 thead th{color:var(--muted);font-weight:500;font-size:.89em;vertical-align:bottom;line-height:1.35;
  white-space:normal; border-bottom-color:var(--muted)}
 th:first-child,td.text{text-align:left}
-tbody th{font-weight:600;white-space:normal;min-width:190px;max-width:230px;line-height:1.35}
+tbody th{font-weight:600;white-space:normal;min-width:180px;max-width:230px;line-height:1.35}
 tbody th small{display:block;font-weight:400;color:var(--muted);font-size:.89em;margin-top:2px}
 tr.group th{color:var(--muted);font-weight:500;font-size:.89em;padding-top:22px;max-width:none}
 tr.real td,tr.real th{color:var(--muted)}
 td small{color:var(--muted);font-weight:400}
-td.two small{display:block;font-size:.89em;line-height:1.3}
+td.two small{display:block;font-size:.86em;line-height:1.3}
+td.open{color:var(--muted)}
 td.best{background:var(--tint);font-weight:700}
 td.tie{box-shadow:inset 0 0 0 1.5px var(--edge)}
 .key b,.key i{display:inline-block;font-style:normal;padding:0 7px;margin-right:4px}
 .key b{background:var(--tint)}
 .key i{box-shadow:inset 0 0 0 1.5px var(--edge);margin-left:10px}
-svg.range{width:130px;height:20px;display:block}
+svg.range{width:96px;height:20px;display:block}
 figure{margin:24px 0 0}
 figcaption{max-width:50em;margin-top:10px}
 figure img{display:block;width:100%;height:auto}

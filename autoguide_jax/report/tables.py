@@ -7,13 +7,19 @@ from autoguide_jax.report.drawing import plain_number
 from autoguide_jax.report.sheet import esc
 from autoguide_jax.report.stats import METRICS, marks
 from autoguide_jax.report.study import REAL, std_of
-from autoguide_jax.report.words import mean_and_sd, plus_minus, text_of, times
+from autoguide_jax.report.words import (
+    interval_of,
+    mean_and_spread,
+    plus_minus,
+    text_of,
+    times,
+)
 
 DASH = '<td>–</td>'
 
 
 def quality(study):
-    """The main table: every metric as mean ± sd, best and ties marked among equal main networks."""
+    """Every metric as mean ± sd and interval, best and ties marked among equal main networks."""
     arms = [*study.arms, REAL]
     stats = {key: {arm: study.stat(arm, key) for arm in arms} for key in METRICS}
     shown = [key for key in METRICS if any(stats[key].values())]
@@ -26,20 +32,29 @@ def quality(study):
             body.append(
                 f'<tr class="group"><th colspan="{span}">Main network: {esc(main)}</th></tr>'
             )
-        marked = {key: marks(METRICS[key], {a: stats[key][a] for a in members}) for key in shown}
+        marked = {key: _marks(study, key, members) for key in shown}
         body += [_quality_row(study, arm, shown, stats, marked) for arm in members]
     if study.of('floor'):
         body.append(_quality_row(study, REAL, shown, stats, {}))
     return table(head, body)
 
 
+def _marks(study, key, members):
+    stats = {arm: study.stat(arm, key) for arm in members}
+    return marks(METRICS[key], stats, lambda arm, other: study.difference(arm, other, key))
+
+
 def _metric_head(study, key):
-    metric = METRICS[key]
-    title = study.metric_title if key == 'frechet' else metric.title
+    metric, title = METRICS[key], title_of(study, key)
     cell = f'<th title="{esc(metric.meaning)}">{esc(title)}&nbsp;{metric.arrow()}</th>'
     if key != 'frechet':
         return cell
     return f'{cell}<th>best of n</th><th class="text" aria-label="range"></th>'
+
+
+def title_of(study, key):
+    """What a column of a metric is called."""
+    return study.metric_title if key == 'frechet' else METRICS[key].title
 
 
 def _quality_row(study, arm, shown, stats, marked):
@@ -47,19 +62,30 @@ def _quality_row(study, arm, shown, stats, marked):
     for key in shown:
         stat, places = stats[key][arm], study.places(key)
         mark = marked.get(key, {}).get(arm, '')
-        cells.append(_stat_cell(stat, places, mark))
+        # Draws from one reference overlap: they have a spread, but no interval.
+        cells.append(_stat_cell(stat, places, mark, interval=arm != REAL))
         if key == 'frechet':
             cells += _best_and_range(study, arm, stat, stats[key], places)
     kind = ' class="real"' if arm == REAL else ''
     return f'<tr{kind} data-arm="{esc(arm)}">{_name(study, arm, stats)}{"".join(cells)}</tr>'
 
 
-def _stat_cell(stat, places, mark):
+def _stat_cell(stat, places, mark, interval=True):
     if stat is None:
         return DASH
-    mean, sd = mean_and_sd(stat, places)
-    spread = f' <small>± {sd}</small>' if sd else ''
-    return f'<td class="two {mark}" data-mean="{stat.mean!r}">{mean}{spread}</td>'
+    mean, spread = mean_and_spread(stat, places)
+    spread = f' <small>± {spread}</small>' if spread else ''
+    ends, shown = ends_of(stat, places) if interval else ('', '')
+    return f'<td class="two {mark}" data-mean="{stat.mean!r}"{ends}>{mean}{spread}{shown}</td>'
+
+
+def ends_of(stat, places):
+    """The exact ends of an interval as attributes, and what is shown of it."""
+    if stat.interval is None:
+        return '', ''
+    low, high = stat.interval
+    ends = f' data-low="{low!r}" data-high="{high!r}"'
+    return ends, f' <small>{interval_of(stat, places)}</small>'
 
 
 def _best_and_range(study, arm, stat, stats, places):
@@ -69,7 +95,7 @@ def _best_and_range(study, arm, stat, stats, places):
     return [
         f'<td class="two" data-best="{best!r}">{text_of(best, places)} '
         f'<small>of {stat.n}</small></td>',
-        f'<td class="text">{_range(stat, stats, colour_of(study, arm))}</td>',
+        f'<td class="text">{_range(stat, stats, colour_of(study, arm), arm != REAL)}</td>',
     ]
 
 
@@ -78,10 +104,11 @@ def colour_of(study, arm):
     return 'var(--muted)' if arm == REAL else f'var(--c{list(study.arms).index(arm)})'
 
 
-def _range(stat, stats, colour):
-    """Draw mean ± sd and the single values on the scale of the whole column."""
-    values = [v for s in stats.values() if s for v in s.values]
+def _range(stat, stats, colour, interval):
+    """Draw interval, mean ± sd and the single values on the scale of the whole column."""
+    values = [v for s in stats.values() if s for v in (*s.values, *(s.interval or ()))]
     low, high = min([0.0, *values]), max(values)
+    left, right = (stat.interval if interval else None) or (stat.mean, stat.mean)
 
     def place(value):
         return 5 + 140 * (value - low) / ((high - low) or 1)
@@ -94,10 +121,17 @@ def _range(stat, stats, colour):
     return (
         '<svg class="range" viewBox="0 0 150 20" role="img" aria-hidden="true">'
         '<line x1="5" x2="145" y1="10" y2="10" stroke="var(--line)"/>'
+        f'<line x1="{place(left):.1f}" x2="{place(right):.1f}" y1="10" y2="10" stroke="{colour}"/>'
         f'<line x1="{max(place(stat.mean - sd), 0):.1f}" x2="{place(stat.mean + sd):.1f}" y1="10" '
         f'y2="10" stroke="{colour}" stroke-width="3" opacity=".55"/>{dots}'
         f'<circle cx="{place(stat.mean):.1f}" cy="10" r="4.5" fill="{colour}"/></svg>'
     )
+
+
+def name_of(study, arm):
+    """The first cell of a row: the arm with the dot of its colour."""
+    dot = f'<span class="dot" style="background:{colour_of(study, arm)}"></span>'
+    return f'<th scope="row">{dot}{esc(study.title(arm))}</th>'
 
 
 def _name(study, arm, stats):
@@ -115,7 +149,7 @@ def _name(study, arm, stats):
 
 
 def settings(study):
-    """The second table: what the search chose for each arm, and what an image costs with it."""
+    """What the search chose for each arm, and what an image costs with it."""
     names = ('w', 'EMA, main', 'EMA, guide', 'interval of σ', 'calls per image', 'computation')
     heads = ''.join(
         f'<th>{name}</th>' for name in (*names, 'seconds per 1000 images, drawn and scored')
@@ -138,9 +172,7 @@ def _settings_row(study, arm):
         _cell(times(study.cost(arm)) if study.cost(arm) else None),
         _cell(_seconds(rows)),
     ]
-    colour = colour_of(study, arm)
-    name = f'<span class="dot" style="background:{colour}"></span>{esc(study.title(arm))}'
-    return f'<tr data-arm="{esc(arm)}"><th scope="row">{name}</th>{"".join(cells)}</tr>'
+    return f'<tr data-arm="{esc(arm)}">{name_of(study, arm)}{"".join(cells)}</tr>'
 
 
 def _cell(text):
@@ -190,9 +222,8 @@ def search(study):
             plus_minus(stat, places) if stat else None,
             sign + text_of(stat.mean - found, places) if stat and math.isfinite(found) else None,
         ]
-        dot = f'<span class="dot" style="background:{colour_of(study, arm)}"></span>'
-        name = f'<th scope="row">{dot}{esc(study.title(arm))}</th>'
-        body.append(f'<tr data-arm="{esc(arm)}">{name}{"".join(map(_cell, texts))}</tr>')
+        cells = ''.join(map(_cell, texts))
+        body.append(f'<tr data-arm="{esc(arm)}">{name_of(study, arm)}{cells}</tr>')
     return table(f'<tr><th>Method</th>{"".join(f"<th>{h}</th>" for h in heads)}</tr>', body)
 
 
@@ -210,7 +241,13 @@ def rows(study):
     for arm in (*study.arms, REAL):
         stat = study.stat(arm)
         row = {'arm': arm, 'distance': stat and stat.mean, 'sd': stat and stat.sd}
-        row |= {'best': stat and stat.best(METRICS['frechet']), 'n': stat.n if stat else 0}
+        low, high = (stat and arm != REAL and stat.interval) or (None, None)
+        row |= {
+            'low': low,
+            'high': high,
+            'best': stat and stat.best(METRICS['frechet']),
+            'n': stat.n if stat else 0,
+        }
         for key in list(METRICS)[1:]:
             other = study.stat(arm, key)
             row[key] = other and other.mean

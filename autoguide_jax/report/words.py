@@ -1,6 +1,6 @@
 """The sentences that the numbers write: the answer, and how to read the rest."""
 
-from autoguide_jax.report.stats import METRICS, differ
+from autoguide_jax.report.stats import METRICS, decimals
 
 MINUS = '−'
 
@@ -10,14 +10,27 @@ def text_of(value, places):
     return f'{value:.{places}f}'.replace('-', MINUS)
 
 
-def mean_and_sd(stat, places):
-    """Return both as texts, sd as '' if there is a single value."""
-    return text_of(stat.mean, places), '' if stat.sd is None else text_of(stat.sd, places)
+def mean_and_spread(stat, places):
+    """Return mean and what stands behind ± as texts, '' if that is not known."""
+    spread = '' if stat.spread is None else text_of(stat.spread, places)
+    return text_of(stat.mean, places), spread
 
 
 def plus_minus(stat, places):
-    """Return 'mean ± sd', which does not break over lines, or a single value alone."""
-    return '\u00a0±\u00a0'.join(text for text in mean_and_sd(stat, places) if text)
+    """Return 'mean ± sd', which does not break over lines, or the mean alone."""
+    return '\u00a0±\u00a0'.join(text for text in mean_and_spread(stat, places) if text)
+
+
+def interval_of(stat, places):
+    """Return the 95 % interval as '[low, high]', '' if it is not known."""
+    if stat.interval is None:
+        return ''
+    return '[' + ',\u00a0'.join(text_of(end, places) for end in stat.interval) + ']'
+
+
+def excludes(stat):
+    """Return what the interval of a difference says of 0."""
+    return {None: 'no interval', True: 'excludes 0', False: 'holds 0'}[stat.excludes_zero]
 
 
 def times(value):
@@ -42,75 +55,139 @@ def answer(study):
     mine, other = study.stat(auto), study.stat(base)
     if mine is None or other is None:
         return ['No answer yet: the final scores with and without autoguidance are not both there.']
-    found = [_distance(study, mine, other) + _blocks(study, auto, base)]
     recall = _recall(study, auto, base)
     price = study.cost(auto)
     cost = f'It takes {times(price)} the computation of no guidance.' if price else ''
-    return [text for text in (*found, recall, cost, _cfg(study, mine)) if text]
+    found = (_distance(study, auto, base), recall, cost, _cfg(study, auto))
+    return [text for text in found if text]
 
 
-def _distance(study, mine, other):
+def _distance(study, auto, base):
+    mine, other, apart = study.stat(auto), study.stat(base), study.difference(auto, base)
     places = study.places()
     numbers = f'from {plus_minus(other, places)} to {plus_minus(mine, places)}'
     change = mine.mean / other.mean - 1 if other.mean else 0.0
     percent = f'{change:+.0%}'.replace('-', MINUS)
-    verdict = differ(mine, other)
-    if verdict is False:
+    if apart and apart.excludes_zero is False:
         return (
-            f'Autoguidance takes the {study.metric_title} {numbers}: the difference lies within '
-            'the error bars, so this study shows none'
+            f'Autoguidance takes the {study.metric_title} {numbers}: {_told(apart)}, so this study '
+            f'shows no difference{_wins(apart)}.'
         )
     verb = 'lowers' if change < 0 else 'raises'
-    result = f'Autoguidance {verb} the {study.metric_title} {numbers} ({percent}'
-    if verdict is None:
-        return (
-            f'{result}); one of them has a single seed block, so no error bars tell if it is chance'
-        )
-    return f'{result}), more than the error bars'
+    result = f'Autoguidance {verb} the {study.metric_title} {numbers} ({percent})'
+    return f'{result}: {_told(apart)}{_wins(apart)}.'
 
 
-def _blocks(study, auto, base):
+def _told(apart):
+    """What the interval of a paired difference says."""
+    if apart is None:
+        return 'the two share no block of seeds, so no interval tells if it is chance'
+    if apart.interval is None:
+        alone = 'they share a single block of seeds'
+        why = alone if apart.spread is None else 'the spread of the difference is 0'
+        return f'{why}, so no interval tells if it is chance'
+    places = decimals([apart])
+    sign = '+' if apart.mean > 0 else ''
+    return (
+        f'{sign}{text_of(apart.mean, places)} on the same seeds, 95\u00a0% interval '
+        f'{interval_of(apart, places)}, which {excludes(apart)}'
+    )
+
+
+def _wins(apart):
     """Return on how many of the shared seed blocks the method did better."""
-    scores = [
-        {tuple(r.get('seeds') or ()): study.value(r) for r in study.of('final', arm)}
-        for arm in (auto, base)
-    ]
-    shared = [s for s in scores[0] if s and None not in (scores[0][s], scores[1].get(s))]
-    if len(shared) < 2:
-        return '.'
-    wins = sum(scores[0][s] < scores[1][s] for s in shared)
-    return f'; it is lower on {wins} of {len(shared)} blocks of fresh seeds.'
+    if apart is None or apart.n < 2:
+        return ''
+    wins = sum(value < 0 for value in apart.values)
+    return f'; it is lower on {wins} of {apart.n} blocks of fresh seeds'
 
 
 def _recall(study, auto, base):
     mine, other = study.stat(auto, 'recall'), study.stat(base, 'recall')
     if mine is None or other is None:
         return ''
-    places = study.places('recall')
-    verdict = differ(mine, other)
-    says = {
-        None: 'with no error bars to judge it by',
-        False: 'within the error bars',
-        True: 'a loss of variation' if mine.mean < other.mean else 'a gain in variation',
-    }[verdict]
-    return f'Recall goes from {plus_minus(other, places)} to {plus_minus(mine, places)}, {says}.'
+    places, apart = study.places('recall'), study.difference(auto, base, 'recall')
+    kind = ''
+    if apart and apart.excludes_zero:
+        kind = ': a loss of variation' if apart.mean < 0 else ': a gain in variation'
+    numbers = f'from {plus_minus(other, places)} to {plus_minus(mine, places)}'
+    return f'Recall goes {numbers}; {_told(apart)}{kind}.'
 
 
-def _cfg(study, mine):
+def _cfg(study, auto):
     cfg = study.role('cfg')
     theirs = study.stat(cfg) if cfg else None
     if theirs is None:
         return ''
-    price = study.cost(cfg)
+    price, apart = study.cost(cfg), study.difference(auto, cfg)
     reach = f'{study.title(cfg)} reaches {plus_minus(theirs, study.places())}'
     reach += f' at {times(price)} the computation' if price else ''
-    better = 'worse' if theirs.mean > mine.mean else 'better'
-    verdict = {
-        None: '',
-        False: ', within the error bars of autoguidance',
-        True: f', {better} than autoguidance beyond the error bars',
-    }[differ(mine, theirs)]
-    return f'{reach}{verdict}.'
+    less = f'; autoguidance less this arm is {_told(apart)}' if _known(apart) else ''
+    return f'{reach}{less}.'
+
+
+def _known(apart):
+    return apart is not None and apart.interval is not None
+
+
+def short_of(study):
+    """Return a sentence for every metric that asks for more images than it was given, or []."""
+    names = {name: metric for metric in METRICS.values() for name in metric.names}
+    found = []
+    for name, (least, counts) in study.fewer().items():
+        title = names[name].title if name in names and name != 'frechet' else name
+        title = study.metric_title if name == 'frechet' else title
+        given = ' and '.join(map(str, counts)) or 'fewer'
+        found.append(f'{title} asks for {least} images; the scores here have {given}.')
+    return found
+
+
+def _intervals(study, blocks):
+    if blocks == 1:
+        return (
+            'There is one block of sampling seeds: ± is the standard error of its score over draws '
+            'of the samples, and brackets hold the 95\u00a0% interval, 1.96 times that to both '
+            'sides. A metric without ± has no such error.'
+        )
+    t = f'Student’s t with {blocks - 1} degree{"s" * (blocks > 2)} of freedom' if blocks else 't'
+    text = (
+        f'± is the standard deviation over {blocks or "the"} blocks of fresh sampling seeds, and '
+        f'brackets hold the 95\u00a0% confidence interval of their mean ({t}). '
+    )
+    stats = [stat for arm in study.arms if (stat := study.stat(arm)) and stat.n > 1]
+    own = [e for stat in stats for e in stat.errors if e is not None]
+    if own:
+        places = study.places()
+        mean = lambda values: text_of(sum(values) / len(values), places)
+        text += (
+            'Each block also has a standard error of its own, over draws of its samples; it is '
+            f'not in the table. For the {study.metric_title} it is {mean(own)} on average, and the '
+            f'standard deviation over blocks {mean([stat.sd for stat in stats])}. The bands of '
+            'curves, scored on one block, are 1.96 times the former to both sides.'
+        )
+    return text
+
+
+def _statistics(study, blocks):
+    """What ±, brackets and differences mean, and what they do not cover."""
+    return [
+        ('Intervals', _intervals(study, blocks)),
+        (
+            'What the intervals hold fixed',
+            'One training of each network, the settings that the search chose, the real images of '
+            'the reference, the network whose features are compared, and the number of samples '
+            'with what it adds to a distance. Other samples are all that varies: how the result '
+            'changes from one training run to the next is not in any interval here.',
+        ),
+        (
+            'Differences',
+            'Arms share seeds and labels, so what a block adds to both falls out of their '
+            'difference: its interval says more than those of the two arms. 0 outside of it means '
+            'that other samples would hardly undo the order. Of twenty true zeros one is excluded '
+            'by chance, and the best arm was picked for its low mean, so that what others lack '
+            'is a little overstated.',
+        ),
+    ]
 
 
 def notes(study):
@@ -137,12 +214,7 @@ def notes(study):
             f'Each value is taken over {count} images. A Fréchet distance of few samples is too '
             'high by an amount that depends on their number, so all arms use the same.',
         ),
-        (
-            'Error bars',
-            f'± is the standard deviation over {blocks or "the"} blocks of fresh sampling seeds. '
-            'Every network was trained once: how the result varies from one training run to the '
-            'next is not in it. “Beyond the error bars” means that the two bars do not touch.',
-        ),
+        *_statistics(study, blocks),
         (
             'Best is luck',
             'The best of several blocks is lower than what to expect of the next one. It stands '
@@ -158,7 +230,8 @@ def notes(study):
             'The floor',
             'Real images, drawn from the reference itself and scored like samples'
             + (f', reach {plus_minus(floor, study.places())}' if floor else '')
-            + '. Unseen real images would score higher: no arm can be expected to get there.',
+            + '. Unseen real images would score higher: no arm can be expected to get there. Its '
+            'draws overlap, so that their spread makes no interval.',
         ),
         (
             'Small data',

@@ -49,14 +49,16 @@ def open_autoencoder(settings):
 
 
 def summary(study, name):
-    """One row of the printed table: mean ± sd over the fresh seeds."""
+    """One row of the printed table: mean ± sd over fresh seeds, or ± the error of one set."""
     rows = study.final_rows(name)
     found = {'arm': study.settings.arms[name].title}
     for metric in study.settings.metrics:
         values = [row['metrics'][metric] for row in rows]
         known = [v for v in values if v is not None]
         if known:
-            found[metric] = mean_and_spread(known, 3)
+            found[metric] = mean_and_spread(known, 3, rows[0].get('errors', {}).get(metric))
+        if least := rows[0].get('fewer', {}).get(metric):
+            found[f'{metric}: fewer images than'] = least
     return {**found, **{k: round(float(v), 3) for k, v in study.chosen[name].items()}}
 
 
@@ -79,8 +81,15 @@ class Study(Record):
         s = self.settings
         with self.clock('features'):
             self.evaluator = Evaluator(
-                config.build(s.data), s.features, s.metrics, self.workdir / 'features'
+                config.build(s.data),
+                s.features,
+                s.metrics,
+                self.workdir / 'features',
+                allow_fewer=s.allow_fewer,
             )
+        # Samples of the search and of the final scores, and the real images of the floor.
+        drawn = s.search.images, s.final.images, self.evaluator.dataset.num_images
+        self.evaluator.check_count(min(drawn))
         self.sampler = config.build(s.sampler)
         settle = decisions(self.workdir)
         self.programs = Programs(

@@ -50,7 +50,11 @@ class Record:
         files.write_json(self.file, files.plain({**self.old, **self.describe()}))
 
 
-def mean_and_spread(values, places):
-    """'mean ± standard deviation' of repeats (n − 1 below the line), as text."""
-    spread = f' ± {np.std(values, ddof=1):.{places}f}' if len(values) > 1 else ''
-    return f'{np.mean(values):.{places}f}{spread}'
+def mean_and_spread(values, places, error=None):
+    """'mean ± standard deviation' of repeats (n − 1 below the line), as text.
+
+    error: the standard error of the value, shown where there is one value.
+    """
+    spread = np.std(values, ddof=1) if len(values) > 1 else error
+    text = '' if spread is None else f' ± {spread:.{places}f}'
+    return f'{np.mean(values):.{places}f}{text}'

@@ -93,6 +93,7 @@ class Settings:
       data: the real images to compare with, with their labels
       features: the network whose features are compared
       metrics: metrics to compute; the first, a distance, is minimised by the search
+      allow_fewer: score fewer images than a metric asks for; rows, table and report say so
       classes: labels of the samples: random, or balanced (seed mod number of classes)
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off
@@ -112,6 +113,7 @@ class Settings:
     data: config.Part = config.part('autoguide_jax.data:table', name='digits')
     features: config.Part = config.part('autoguide_jax.metrics.features:table', name='classifier')
     metrics: tuple[str, ...] = ('frechet', 'precision', 'recall')
+    allow_fewer: bool = False
     classes: str = 'random'
     batch_size: int = 250
     stack: str = 'auto'

@@ -8,7 +8,7 @@ from autoguide_jax.report.sheet import esc
 from autoguide_jax.report.tables import DASH, table
 from autoguide_jax.report.toy import findings, reference
 from autoguide_jax.report.toy.drawing import colours
-from autoguide_jax.report.words import mean_and_sd, text_of
+from autoguide_jax.report.words import mean_and_spread, text_of
 
 # In a terminal there is no room for all.
 WITH_SPREAD = ('outliers_1', 'coverage', 'kl')
@@ -105,7 +105,7 @@ def _cell(stat, places):
         return DASH
     if places == 1 and all(v == int(v) for v in stat.values) and stat.n == 1:
         places = 0
-    mean, sd = mean_and_sd(stat, places)
+    mean, sd = mean_and_spread(stat, places)
     spread = f' <small>± {sd}</small>' if sd else ''
     return f'<td class="two" data-mean="{stat.mean!r}">{mean}{spread}</td>'
 

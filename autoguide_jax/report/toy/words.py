@@ -1,7 +1,6 @@
 """The sentences that the numbers of the 2-D example write."""
 
 from autoguide_jax.report.drawing import plain_number
-from autoguide_jax.report.stats import differ
 from autoguide_jax.report.toy import findings
 from autoguide_jax.report.toy.trade import interval_text
 from autoguide_jax.report.words import MINUS
@@ -49,13 +48,20 @@ def _arms(study):
         if not tried:
             continue
         arm = min(tried, key=lambda a: tried[a].mean)
-        covered, verdict = study.stat(arm, 'coverage'), differ(tried[arm], base)
+        covered, verdict = study.stat(arm, 'coverage'), _apart(tried[arm], base)
         change = f'{change_text(tried[arm].mean, base.mean)}'
         if verdict is not None:
             change += ', beyond the error bars' if verdict else ', within the error bars'
         which = f' has the fewest outliers of its {len(tried)} weights,' * (len(tried) > 1)
         text = f'{study.title(arm)}{which or ":"} {percent(tried[arm])} ({change})'
         yield f'{text}, with {percent(covered)} covered.' if covered else f'{text}.'
+
+
+def _apart(a, b):
+    """Whether the error bars do not touch, |mean_a − mean_b| > sd_a + sd_b; None without bars."""
+    if a.sd is None or b.sd is None:
+        return None
+    return abs(a.mean - b.mean) > a.sd + b.sd
 
 
 def change_text(new, old):

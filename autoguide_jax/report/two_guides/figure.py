@@ -56,7 +56,7 @@ def _curves(panel, sweep, look):
     base, ends = stats.get(UNGUIDED), []
     span = max(sweep.weights) - 1
     if base:
-        sd = base.sd or 0
+        sd = base.spread or 0
         panel.axhline(base.mean, color=look.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
         panel.axhspan(base.mean - sd, base.mean + sd, color=look.muted, alpha=0.16, lw=0)
         bar(panel, 1.0, base, look.muted, 'o', size=6)
@@ -69,17 +69,18 @@ def _curves(panel, sweep, look):
         for x, stat in points:
             bar(panel, x, stat, shades[alpha], style.MARKERS[i % len(style.MARKERS)], size=5.5)
         ends.append((name_of(alpha), shades[alpha], points[-1][1].mean))
-    low = min(s.mean - (s.sd or 0) for s in stats.values())
-    high = max(s.mean + (s.sd or 0) for s in stats.values())
+    low = min(s.mean - (s.spread or 0) for s in stats.values())
+    high = max(s.mean + (s.spread or 0) for s in stats.values())
     score_axis(panel.yaxis, low / 1.08, high * 1.08)
     count, repeats = sweep.score['images'], sweep.score['repeats']
     panel.set(xlabel='total guidance weight w', ylabel=f'{sweep.title}, lower is better')
-    panel.set_title(f'Distance, {count} images, mean ± sd of {repeats} sets of seeds')
+    sets = 'standard error' if repeats == 1 else f'sd of {repeats} sets of seeds'
+    panel.set_title(f'Distance, {count} images, ± {sets}')
     label_ends(panel, ends)
 
 
 def _heat(panel, sweep, look):
-    """Distance over w × α, the best framed, dashed frames where error bars touch its own."""
+    """Distance over w × α, the best framed, dashed frames where nothing tells it from them."""
     stats, marked = sweep.stats(), sweep.marks()
     weights, alphas = sweep.weights, sweep.alphas
     mean = lambda w, a: stats[w, a].mean if (w, a) in stats else np.nan
@@ -100,7 +101,7 @@ def _heat(panel, sweep, look):
         options = {'ha': 'center', 'color': ink}
         text = f'{value:.{places}f}'
         panel.text(j + 0.5, i + 0.47, text, va='bottom', weight=bold, fontsize=9, **options)
-        if sd := stats[key].sd:
+        if sd := stats[key].spread:
             panel.text(j + 0.5, i + 0.43, f'± {sd:.{places}f}', va='top', fontsize=6.5, **options)
         if key in marked:
             _frame(panel, (j, i), marked[key])
@@ -117,7 +118,7 @@ def _legend(marked):
     """What the frames of the map say; w = 1 has none there."""
     framed = {mark for key, mark in marked.items() if key != UNGUIDED}
     best = 'Best: solid frame' if 'best' in framed else 'Best: w = 1'
-    return best + (', within its error bars: dashed' if 'tie' in framed else '') if marked else ''
+    return best + (', not told apart: dashed' if 'tie' in framed else '') if marked else ''
 
 
 def _frame(panel, corner, kind):

@@ -29,8 +29,9 @@ def build(sweep, drawn):
         f'</header>{notice(_missing(sweep))}{figure(Drawn(drawn, ALT, caption(sweep)))}'
     )
     scores = (
-        f'<p>Mean ± standard deviation over {score["repeats"]} set(s) of seeds, '
-        f'{score["images"]} images each, the same seeds for every setting.</p>{_table(sweep)}'
+        f'<p>Mean ± {sweep.spread} over {score["repeats"]} set(s) of seeds, '
+        f'{score["images"]} images each, the same seeds for every setting.</p>{_short(sweep)}'
+        f'{_table(sweep)}'
     )
     parts = [
         ('', opening),
@@ -39,6 +40,12 @@ def build(sweep, drawn):
     ]
     plain = SimpleNamespace(arms={}, role=lambda name: None)
     return document(TITLE, style.css(plain), parts)
+
+
+def _short(sweep):
+    """What says that a metric was given fewer images than it asks for."""
+    texts = [f'{_head(sweep, name)} asks for {n} images' for name, n in sweep.fewer().items()]
+    return f'<p class="note">Fewer images: {esc("; ".join(texts))}.</p>' if texts else ''
 
 
 def caption(sweep):
@@ -134,7 +141,7 @@ def _table(sweep):
         lines.append(f'<tr>{cells}</tr>')
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
-        '</table></div><p class="note key"><b>best</b> lowest mean <i>tie</i> not beyond the error '
-        'bars of the best. Computation: floating-point operations per image, relative to the main '
-        'network alone.</p>'
+        '</table></div><p class="note key"><b>best</b> lowest mean <i>tie</i> the 95 % interval of '
+        'the difference to the best, on the same seeds, holds 0. Computation: floating-point '
+        'operations per image, relative to the main network alone.</p>'
     )

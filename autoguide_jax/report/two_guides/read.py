@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Stat, decimals, marks, number
+from autoguide_jax.report.stats import METRICS, Stat, decimals, marks, number, paired
 
 HELP = 'report draws studies, and sweeps of guide.run and uncond.run over weight and alpha'
 NOT_AXES = ('weight', 'alpha')
+VALUES = ('metrics', 'errors')
 UNGUIDED = (1.0, None)  # the key of w = 1, where α is void
 
 
@@ -48,18 +49,34 @@ class Sweep:
 
     def stat(self, key, metric=None):
         """The Stat of a metric (the distance that the sweep is sorted by) at (w, α), or None."""
-        name = metric or self.score['metrics'][0]
-        values = [number(row['metrics'].get(name)) for row in self.rows.get(key, [])]
-        values = tuple(v for v in values if v is not None)
-        return Stat(values) if values else None
+        found = self._blocks(key, metric or self.score['metrics'][0]).values()
+        return Stat(*zip(*found)) if found else None
+
+    def _blocks(self, key, name):
+        """Seeds → (value, standard error or None) of a metric at (w, α)."""
+        known = {
+            tuple(row['seeds']): [number((row.get(of) or {}).get(name)) for of in VALUES]
+            for row in self.rows.get(key, [])
+        }
+        return {seeds: found for seeds, found in known.items() if found[0] is not None}
 
     def excess(self, key, other):
         """The Stat of the distance at one (w, α) minus that at another on the same seeds."""
         name = self.score['metrics'][0]
-        by_seeds = lambda k: {tuple(r['seeds']): number(r['metrics'][name]) for r in self.rows[k]}
-        mine, theirs = by_seeds(key), by_seeds(other)
-        both = [s for s in mine if None not in (mine[s], theirs.get(s))]
-        return Stat(tuple(mine[s] - theirs[s] for s in both)) if both else None
+        return paired(self._blocks(key, name), self._blocks(other, name))
+
+    @property
+    def spread(self):
+        """What stands behind ±, in words."""
+        return 'standard error' if self.score['repeats'] == 1 else 'standard deviation'
+
+    def fewer(self):
+        """Metric → images that it asks for, where the scores have less."""
+        found = {}
+        for rows in self.rows.values():
+            for row in rows:
+                found |= row.get('fewer') or {}
+        return found
 
     def stats(self):
         """(w, α) → Stat of the distance, of all settings."""
@@ -67,8 +84,8 @@ class Sweep:
         return {key: stat for key, stat in found.items() if stat}
 
     def marks(self):
-        """(w, α) → 'best', or 'tie' where the error bars touch those of the best."""
-        return marks(METRICS['frechet'], self.stats())
+        """(w, α) → 'best', or 'tie' where the interval of the difference to the best holds 0."""
+        return marks(METRICS['frechet'], self.stats(), self.excess)
 
     @property
     def places(self):
