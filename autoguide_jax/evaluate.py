@@ -143,10 +143,11 @@ def main(settings, workdir):
     evaluator.check_count(samples.num_images)
     results = files.path(workdir) / RESULTS
     key = files.content_hash({'samples': samples.content_hash, **evaluator.identity})
-    known = [row for row in files.read_jsonl(results) if row.get('key') == key]
-    if processes.gather(bool(known))[0] and known:
+    known = (row for row in files.read_jsonl(results) if row.get('key') == key)
+    # The first process decides: in a bucket another may not see a new row yet.
+    if known := processes.gather(next(known, None))[0]:
         print(f'already scored: row {key} of {results}', file=sys.stderr)
-        return _table(known[0])
+        return _table(known)
     start = time.monotonic()
     folder, banks = extract(evaluator, samples, settings, workdir)
     row = None
