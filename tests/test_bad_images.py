@@ -74,7 +74,7 @@ def test_one_image_has_no_error_anywhere(name, real):
         return
     found = metric.estimate(state, real)
     assert math.isnan(found.error)
-    assert found.reason or name == 'coverage'
+    assert found.reason
 
 
 def test_images_of_mixed_sizes_are_refused(tmp_path):

@@ -11,6 +11,7 @@ from autoguide_jax import metrics
 from autoguide_jax.frozen import Output
 from autoguide_jax.metrics import building, reference
 from autoguide_jax.metrics import features as extractors
+from autoguide_jax.metrics.metric import Bank, Estimate, jackknife, mean
 
 
 @pytest.fixture(scope='module')
@@ -135,7 +136,11 @@ def test_bad_input_is_refused_before_the_first_batch(pixels, real):
     no_logits = make_extractor(num_classes=None)
     plain = reference.Reference(mu=real.mu, sigma=real.sigma, source='plain.npz')
     for members, truth, words in [
-        ([precision(pixels), precision(pixels, k=5)], real, 'asked for once'),
+        (
+            [precision(pixels), accuracy(pixels), precision(pixels, k=5)],
+            real,
+            'asked for once: precision is there twice',
+        ),
         ([precision(other)], real, "weights_hash is 'none', this run has 'other'"),
         ([accuracy(no_logits)], real, "Use the extractor 'classifier'"),
         ([precision(pixels)], plain, 'precision needs the features.*plain.npz'),
@@ -143,6 +148,29 @@ def test_bad_input_is_refused_before_the_first_batch(pixels, real):
     ]:
         with pytest.raises(ValueError, match=words):
             metrics.score(members, never(), truth)
+
+
+def test_a_part_of_a_bank_has_what_the_jackknife_reads():
+    bank = Bank(('logits', 'spatial'))
+    bank.add(pixel_features(Dots()._images), Dots().labels)
+    part = bank.part(np.arange(240) < 100)
+    assert part.arrays.keys() == {'features', 'labels', 'predicted'} and part.count == 100
+
+
+def test_few_groups_have_wider_intervals():
+    """Quantiles of Student's t: scipy.stats.t.ppf(0.975, …)."""
+    assert Estimate(1.0, 0.5).interval == pytest.approx((1 - 0.98, 1 + 0.98), abs=1e-4)
+    known = jackknife(1.0, np.arange(10.0))
+    assert known.freedom == 9
+    assert known.interval[1] - 1 == pytest.approx(2.262157 * known.error, rel=1e-6)
+    two = mean(np.array([0.0, 1.0]))
+    assert two.freedom == 1 and two.interval[1] == pytest.approx(0.5 + 12.7062 * 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize('size', [0, -3])
+def test_a_batch_of_nothing_is_refused(size):
+    with pytest.raises(ValueError, match=rf'features\.batch_size \({size}\) must be at least 1'):
+        make_extractor(batch_size=size)
 
 
 def test_bad_images_and_labels_are_refused(pixels, real):

@@ -41,7 +41,7 @@ class FrechetInfinity(FeatureMetric):
 
     Settings:
       features: the feature extractor
-      parts: P, into how many parts the set is cut at most
+      parts: P, into how many parts the set is cut at most; from Python only
     """
 
     parts: int = 5

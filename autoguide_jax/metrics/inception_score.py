@@ -42,7 +42,7 @@ class InceptionScore(FeatureMetric):
 
     Settings:
       features: the feature extractor
-      splits: disjoint parts that are scored apart; the score is their mean
+      splits: disjoint parts that are scored apart; the score is their mean; from Python only
     """
 
     splits: int = 10

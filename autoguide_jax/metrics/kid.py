@@ -6,15 +6,17 @@ Bińkowski et al. 2018 (arXiv:1801.01401); of the features of Inception-2015 it 
                − 2·mean over i, j of k(xᵢ, yⱼ)
     is 0 on average for sets of one distribution, and as often negative as positive.
 (3) T_a = mean over b of MMD²(X_a, Y_b),  KID = mean over a of T_a,  for disjoint subsets X_a of the
-    samples and Y_b of the real features that the reference keeps, of one size and at most MOST on
-    either side; what does not fill a subset is left out. Published code draws 100 pairs at random
-    from all these, with repetition; the mean is the same on average, and here varies less.
-(4) standard error = sd(T_a)/√count. The T_a are independent for a given reference, so that it says
-    how KID varies among sets of samples. It holds the real features fixed: those of another data
-    set of the same distribution would give another KID. It is itself uncertain by 1/√(2·count − 2).
+    samples, GROUPS of them or more, and Y_b of the real features that the reference keeps; at most
+    MOST on either side; what does not fill a subset is left out. Subsets are drawn at random: on
+    average over them KID is MMD² of the whole sets, whatever their sizes, and copies of an image
+    count as there. Published code draws 100 pairs of subsets with repetition: the mean is the same
+    on average, and here varies less.
+(4) standard error = sd(T_a)/√count, of count − 1 degrees of freedom. The T_a are independent for a
+    given reference, so that it says how KID varies among sets of samples. It holds the real
+    features fixed: those of another data set of the same distribution would give another KID.
     Samples with equal numbers of every class are more even than independent ones, and have a KID
     that is too small by O(1/samples).
-All in float64: one pass over |X|·|Y| + |X|·size + |Y|·size products on the host.
+All in float64: one pass over |X|·|Y| + Σ|X_a|² + Σ|Y_b|² products on the host.
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ import numpy as np
 from jaxtyping import Float
 
 from autoguide_jax import stop
-from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, mean, undefined
+from autoguide_jax.metrics.metric import GROUPS, Bank, Estimate, FeatureMetric, mean, undefined
 
 MOST = 100
 
@@ -62,8 +64,8 @@ class KernelDistance(FeatureMetric):
 
     Settings:
       features: the feature extractor
-      subset_size: images per subset; where there are fewer than two of these on a side, its halves
-        decide the size
+      subset_size: images per subset, at most a tenth of the samples and half of the real ones;
+        from Python only
     """
 
     subset_size: int = 1000
@@ -85,12 +87,16 @@ class KernelDistance(FeatureMetric):
 
     def estimate(self, state: Bank, reference) -> Estimate:
         real = reference.features
-        size = min(self.subset_size, state.count // 2, len(real) // 2)
-        if size < 2:
-            return undefined(f'kid needs 4 images on either side, not {state.count}, {len(real)}')
+        size = min(self.subset_size, state.count // GROUPS)
+        real_size = min(self.subset_size, len(real) // 2)
+        if min(size, real_size) < 2:
+            return undefined(
+                f'kid needs {2 * GROUPS} samples and 4 real images, not {state.count} and '
+                f'{len(real)}'
+            )
         # The order of the real ones is random but another: equal sets must not meet in pairs.
         shuffled = np.random.default_rng(0).permutation(len(real))
-        theirs = subsets(real, shuffled, size)
+        theirs = subsets(real, shuffled, real_size)
         total, values = 0.0, []
         for real_part in theirs:
             stop.check('computing kernels')

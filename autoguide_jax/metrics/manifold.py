@@ -42,7 +42,7 @@ class Precision(FeatureMetric):
 
     Settings:
       features: the feature extractor
-      k: which nearest neighbour sets the radius of a ball
+      k: which nearest neighbour sets the radius of a ball; from Python only
     """
 
     k: int = 3
@@ -65,7 +65,7 @@ class Recall(Precision):
 
     Settings:
       features: the feature extractor
-      k: which nearest neighbour sets the radius of a ball
+      k: which nearest neighbour sets the radius of a ball; from Python only
     """
 
     name: ClassVar[str] = 'recall'
@@ -91,7 +91,7 @@ class Density(Precision):
 
     Settings:
       features: the feature extractor
-      k: which nearest neighbour sets the radius of a ball
+      k: which nearest neighbour sets the radius of a ball; from Python only
     """
 
     k: int = 5
@@ -109,7 +109,7 @@ class Coverage(Precision):
 
     Settings:
       features: the feature extractor
-      k: which nearest neighbour sets the radius of a ball
+      k: which nearest neighbour sets the radius of a ball; from Python only
     """
 
     k: int = 5

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from scipy import special
 
 GROUPS = 10
 TURNS, ROWS = 100, 1024
@@ -16,18 +17,21 @@ class Estimate(NamedTuple):
 
     error: the standard deviation that the value would have over other sets of as many samples,
     the reference held fixed; NaN = not known. reason: why the value or the error is NaN. parts:
-    name → value of what the metric is the mean of, None = nothing that has names.
+    name → value of what the metric is the mean of, None = nothing that has names. freedom: degrees
+    of freedom of the error, ∞ = it is as good as known.
     """
 
     value: float
     error: float = math.nan
     reason: str = ''
     parts: dict[str, float] | None = None
+    freedom: float = math.inf
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval, value ± 1.96 standard errors."""
-        return self.value - 1.96 * self.error, self.value + 1.96 * self.error
+        """The 95 % confidence interval, value ± t errors: 1.96 for freedom ∞, 2.26 for 9."""
+        reach = float(special.stdtrit(self.freedom, 0.975)) * self.error
+        return self.value - reach, self.value + reach
 
 
 def undefined(reason: str) -> Estimate:
@@ -36,23 +40,24 @@ def undefined(reason: str) -> Estimate:
 
 
 def mean(values: np.ndarray) -> Estimate:
-    """The mean of one value per sample, [n], and its standard error s/√n."""
+    """The mean of independent values [n], and its standard error s/√n, of freedom n − 1."""
     values = np.asarray(values, np.float64)
     if len(values) < 2:
         return Estimate(float(values.mean()), math.nan, 'one sample: no standard error')
-    return Estimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))))
+    error = float(values.std(ddof=1) / math.sqrt(len(values)))
+    return Estimate(float(values.mean()), error, freedom=len(values) - 1)
 
 
 def jackknife(value: float, left_out: np.ndarray) -> Estimate:
     """The Estimate by the delete-a-group jackknife.
 
     (1) error² = (G − 1)/G · Σ_j (θ_j − mean θ)², θ_j the metric without group j of G equal ones
-    (Shao & Wu 1989). left_out: θ_j [G].
+    (Shao & Wu 1989), of freedom G − 1. left_out: θ_j [G].
     """
     left_out = np.asarray(left_out, np.float64)
     groups = len(left_out)
     error = math.sqrt((groups - 1) / groups * np.sum((left_out - left_out.mean()) ** 2))
-    return Estimate(float(value), error)
+    return Estimate(float(value), error, freedom=groups - 1)
 
 
 class Bank:
@@ -125,17 +130,20 @@ class Bank:
     def shuffled(self) -> np.ndarray:
         """Row numbers [n] in an order that is random but follows from the features alone.
 
-        What divides a set into parts divides it so: the order of the images decides nothing, and
-        the rounding of another device next to nothing, as it would of hashes. An image's place is
-        where it stops on a wheel that turns TURNS times per standard deviation along a random
-        direction.
+        What divides a set into parts divides it so: the order of the images decides nothing. They
+        are sorted by where they stop on a wheel that turns TURNS times per standard deviation along
+        a random direction, and that order is shuffled in one way for all sets of n. The sorting
+        alone would bring copies together, into one part, and dealing it out would part them all:
+        so they are as often together as by chance. The rounding of another device sorts a large
+        set differently; what then differs is which images share a part.
         """
         features = self.features
         direction = np.random.default_rng(0).standard_normal(features.shape[1])
         parts = [features[i : i + ROWS] for i in range(0, len(features), ROWS)]
         along = np.concatenate([part.astype(np.float64) @ direction for part in parts])
         spread = along.std() or 1.0
-        return np.argsort((along - along.mean()) / spread * TURNS % 1, kind='stable')
+        places = np.argsort((along - along.mean()) / spread * TURNS % 1, kind='stable')
+        return places[np.random.default_rng(1).permutation(len(places))]
 
     def groups(self, count: int = GROUPS) -> np.ndarray:
         """The group of each image, int [n], by `shuffled`; sizes differ by one at most."""
@@ -144,14 +152,18 @@ class Bank:
         return group
 
     def part(self, rows: np.ndarray) -> 'Bank':
-        """The Bank of some rows, by number or as bool [n]."""
-        bank = Bank(self.keep)
-        bank.extend({name: array[rows] for name, array in self.arrays.items()})
+        """The Bank of some rows, by number or as bool [n], without logits and spatial features."""
+        bank = Bank()
+        small = ('features', 'labels', 'predicted')
+        bank.extend({name: self.arrays[name][rows] for name in small})
         return bank
 
 
 def jackknife_of(value: Callable[[Bank], float], bank: Bank) -> Estimate:
-    """The Estimate of a metric value(bank), computed anew without each of GROUPS groups."""
+    """The Estimate of a metric value(bank), computed anew without each of GROUPS groups.
+
+    value sees features, labels and predicted classes: see Bank.part.
+    """
     whole, group = value(bank), bank.groups()
     if math.isnan(whole) or bank.count < 2 * GROUPS:
         return Estimate(whole, math.nan, f'fewer than {2 * GROUPS} samples: no standard error')
@@ -212,6 +224,10 @@ class FeatureMetric:
     def least(self) -> int:
         """Images below which the number is not what its name says."""
         return 2
+
+    def relaxed(self) -> 'FeatureMetric':
+        """Return the metric for fewer images than it asks for, where that is allowed."""
+        return self
 
     def check(self, reference) -> None:
         """Raise ValueError if the reference is of other features or lacks what the metric needs."""
