@@ -29,10 +29,11 @@ MAX_HEADER = 100_000_000  # bytes that the safetensors format allows
 METADATA = '__metadata__'  # where a file has its texts: JSON, in npz as an array of bytes
 # What an npz may unpack to, in bytes of the file and above: weights hardly compress.
 MAX_RATIO, MAX_MORE = 16, 64 * 2**20
-# What the libraries raise on bytes that are not theirs. MemoryError: a size that is a lie.
+# What the libraries raise on bytes that are not theirs. MemoryError: a size that is a lie;
+# RuntimeError: what is encrypted.
 BROKEN = (
     *(zipfile.BadZipFile, zlib.error, safetensors.SafetensorError, EOFError, ValueError),
-    *(KeyError, TypeError, NotImplementedError, MemoryError, OverflowError, RecursionError),
+    *(KeyError, TypeError, NotImplementedError, MemoryError, OverflowError, RuntimeError),
 )
 
 

@@ -196,6 +196,33 @@ def test_bad_npz_files_are_refused(tmp_path):
             references.load(tmp_path / 'flip.npz')
 
 
+def test_npz_files_that_are_encrypted_or_point_nowhere_are_refused(tmp_path):
+    whole = npz(tmp_path / 'good.npz', gaussian(6)).read_bytes()
+    entry, end = whole.index(b'PK\x01\x02'), whole.index(b'PK\x05\x06')
+    # Flags of the first entry; where the directory would begin, which all places are counted from.
+    for at, value, words in (entry + 8, 1, 'encrypted'), (end + 16, len(whole), 'damaged'):
+        bad = bytearray(whole)
+        bad[at : at + 4] = (int.from_bytes(bad[at : at + 4], 'little') | value).to_bytes(
+            4, 'little'
+        )
+        (tmp_path / 'bad.npz').write_bytes(bad)
+        with pytest.raises(ValueError, match=f'bad.npz.*{words}'):
+            references.load(tmp_path / 'bad.npz')
+
+
+def test_a_covariance_that_is_rounded_is_made_symmetric_when_read(tmp_path):
+    """One that is accepted here is accepted when it is compared with."""
+    good = gaussian(6)
+    for relative in (1e-5, 9e-5):
+        skewed = good['sigma'] + np.triu(np.ones((6, 6)), 1) * relative * good['sigma'].max()
+        expected = (skewed + skewed.T) / 2
+        p = npz(tmp_path / 'skewed.npz', {'mu': good['mu'], 'sigma': skewed})
+        q = write(tmp_path / 'skewed.pkl', {'fid': {'mu': good['mu'], 'sigma': skewed}})
+        for found in references.load(p), references.load(q):
+            np.testing.assert_array_equal(found.sigma, expected)
+            assert found.against.distance(found.mu, expected) == pytest.approx(0, abs=1e-9)
+
+
 def test_mutated_pickles_are_read_or_refused(tmp_path):
     """A few hundred of what was tried by the hundred thousand: nothing but ValueError comes out."""
     rng = np.random.default_rng(0)

@@ -194,6 +194,14 @@ def test_another_file_is_named(tmp_path, data):
         read(tmp_path, data)
 
 
+def test_an_encrypted_npz_is_refused(tmp_path):
+    state_dicts.write(tmp_path / 'a.npz', ARRAYS)
+    data = bytearray((tmp_path / 'a.npz').read_bytes())
+    data[data.index(b'PK\x01\x02') + 8] |= 1
+    with pytest.raises(ValueError, match=r'weights\.bin is damaged.*encrypted'):
+        read(tmp_path, bytes(data))
+
+
 def detector():
     """A pickled module with the arrays that such a file can hold."""
     inner = pf.attributes({'w': pf.parameter(ARRAYS['w'])}, {'half': pf.tensor(ARRAYS['half'])})

@@ -9,6 +9,7 @@ which weights of the detector: every one carries a warning that says so.
 """
 
 import dataclasses
+import errno
 import math
 import zipfile
 from typing import Any
@@ -135,6 +136,11 @@ def _read_npz(p):
         raise ValueError(f'{p} is damaged, or no npz: {error}') from error
     except ValueError as error:
         raise ValueError(f'{p}: {error}') from error
+    except OSError as error:
+        # A place before the start of the file, to which no stream can go.
+        if error.errno != errno.EINVAL:
+            raise
+        raise ValueError(f'{p} is damaged, or no npz: {error}') from error
     space = _checked(found, str(p))
     adm = f'{IMAGES}.npy' in members
     name = 'inception' if 'mu_s' in space else ''
@@ -185,8 +191,9 @@ def _checked(found, label):
             raise ValueError(f'{label} holds {pair[0]} without its other half')
         if pair:
             values = [_floats(found[name], f'{label}: {name}') for name in pair]
-            _check_gaussian(*values, f'{label}: {mean} and {covariance}')
-            checked |= dict(zip(pair, values))
+            mu, sigma = values
+            _check_gaussian(mu, sigma, f'{label}: {mean} and {covariance}')
+            checked |= {mean: mu, covariance: (sigma + sigma.T) / 2}
     return checked
 
 

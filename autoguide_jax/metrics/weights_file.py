@@ -3,8 +3,9 @@
 Read are .npz and .safetensors, what torch.save writes (.pth, .pt, .bin, .ckpt): the zip that it has
 written since 1.6, and the legacy stream of before; and the pickled modules of NVIDIA's detectors
 (.pkl). Formats are told apart by content, whatever the file is called. Types are float16, 32, 64
-and integers: bfloat16 is refused, for no public file of the networks here is in it, and its 8 bits
-would be another network under the same name.
+and integers: bfloat16 is refused, for NumPy has no such type and no public file of the networks
+here is in it. Weights that were rounded to float16 are read as they are; they are another network
+than those they were made of, with another hash, and nothing here knows them as public.
 """
 
 import hashlib
