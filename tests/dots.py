@@ -44,6 +44,7 @@ def make_extractor(**changes):
         'weights_hash': 'none',
         'apply': pixel_features,
         'batch_size': 50,
+        'spatial_dim': 2,
     }
     return Extractor(**{**settings, **changes})
 

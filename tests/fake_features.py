@@ -32,6 +32,7 @@ def _open(name, weights, batch_size):
         weights_hash=f'hash-{weights}',
         apply=lambda images: project(name, images),
         batch_size=batch_size,
+        spatial_dim=2,
         facts={'transform': 'pixels / 64'},
     )
 

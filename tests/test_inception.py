@@ -155,7 +155,8 @@ def test_both_names_and_all_formats_give_the_same_weights(plain, detector, tmp_p
     assert shas == [files.sha256(path) for path in paths]
     for extractor in opened:
         assert (extractor.title, extractor.dim, extractor.num_classes) == ('FID', 2048, 1008)
-        assert extractor.published == 50_000
+        assert (extractor.published, extractor.spatial_dim) == (50_000, 2023)
+        assert extractor.facts['weights'] == 'not known to be the public ones'
     weights = inception.read_weights(paths[0])[0]
     assert_same(weights, inception_v3.from_state_dict(plain))
     pixels = iw.images((32, 32))
@@ -212,8 +213,21 @@ def test_weights_that_are_not_there_are_asked_for(tmp_path):
             metrics.open_extractor('inception', weights=path)
         for name in inception.PUBLIC:
             assert name in str(error.value)
-    with pytest.raises(ValueError, match=r'features\.batch_size \(0\)'):
-        metrics.open_extractor('inception', weights='x', batch_size=0)
+
+
+def test_public_weights_are_known_by_their_sum_whatever_they_are_called(monkeypatch, state):
+    """And the preprocessing is part of the hash."""
+    read = lambda sha256: lambda p: (state, sha256)
+    opened = []
+    for sha256 in '6726825d00', '6726825e00':
+        monkeypatch.setattr(weights_file, 'read', read(sha256))
+        opened.append(metrics.open_extractor('inception', weights='mine.npz'))
+    words = ['public pt_inception-2015-12-05', 'not known to be the public ones']
+    assert [extractor.facts['weights'] for extractor in opened] == words
+    assert {extractor.title for extractor in opened} == {'FID'}
+    monkeypatch.setattr(inception, 'TRANSFORM', 'another')
+    other = metrics.open_extractor('inception', weights='mine.npz')
+    assert opened[0].weights_hash == opened[1].weights_hash != other.weights_hash
 
 
 @pytest.mark.parametrize('name', [name for name, begins in inception.PUBLIC.items() if begins])

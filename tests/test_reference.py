@@ -51,9 +51,12 @@ def test_reference_is_kept_and_read_back(tmp_path, pixels):
 
 def test_reference_of_anything_else_is_refused(tmp_path, pixels):
     p = tmp_path / 'real.npz'
-    reference.save(building.build(Dots(), pixels), p)
+    told = make_extractor(facts={'transform': 'pixels / 16'})
+    reference.save(building.build(Dots(), told), p)
     dots = Dots()
-    assert reference.load(p, dots, pixels, 240).count == 240
+    # The second does not say, as older files do not.
+    for extractor in told, pixels:
+        assert reference.load(p, dots, extractor, 240).count == 240
     for settings, words in [
         ({'dataset': Dots(fingerprint='dots-9')}, "fingerprint is 'dots-0', this run has 'dots-9'"),
         ({'dataset': dots, 'count': 100}, 'count is 240, this run has 100'),
@@ -61,11 +64,23 @@ def test_reference_of_anything_else_is_refused(tmp_path, pixels):
             {'extractor': make_extractor(weights_hash='x')},
             "weights_hash is 'none', this run has 'x'",
         ),
+        (
+            {'extractor': make_extractor(facts={'transform': 'pixels / 9'})},
+            "transform is 'pixels / 16', this run has 'pixels / 9'",
+        ),
         ({'extractor': make_extractor(name='other')}, "extractor is 'pixels', .* 'other'"),
         ({'extractor': make_extractor(dim=5)}, 'has 4 dimensions'),
     ]:
         with pytest.raises(ValueError, match=words):
             reference.load(p, **settings)
+
+
+def test_a_reference_that_does_not_say_its_transform_is_read(tmp_path, pixels):
+    built = building.build(Dots(), pixels)
+    old = {k: v for k, v in built.header.items() if k != 'transform'}
+    reference.save(dataclasses.replace(built, header=old), tmp_path / 'old.npz')
+    told = make_extractor(facts={'transform': 'pixels / 16'})
+    assert reference.load(tmp_path / 'old.npz', Dots(), told).count == 240
 
 
 def test_a_damaged_reference_is_refused(tmp_path, pixels):

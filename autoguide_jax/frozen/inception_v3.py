@@ -28,6 +28,7 @@ from autoguide_jax.frozen import Output, inception_graph
 
 FEATURES, CLASSES, SIZE = 2048, 1008, 299
 SPATIAL_BLOCK, SPATIAL_CHANNELS = 'mixed_6', 7
+SPATIAL = 17 * 17 * SPATIAL_CHANNELS
 PRECISION = jax.lax.Precision.HIGHEST
 BN_EPSILON = 1e-3
 TORCH_FIRST = 'Conv2d_1a_3x3.conv.weight'
@@ -123,14 +124,14 @@ def resize(x: Float[Array, 'n h w c']) -> Float[Array, 'n 299 299 c']:
     return x[:, low] + (x[:, high] - x[:, low]) * share[:, None, None]
 
 
-def _convolve(weights, x, conv, precision):
+def _convolve(weights, x, conv):
     y = jax.lax.conv_general_dilated(
         x,
         weights['kernel'],
         (conv.stride, conv.stride),
         conv.padding,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        precision=precision,
+        precision=PRECISION,
     )
     return jax.nn.relu(y + weights['bias'])
 
@@ -146,27 +147,22 @@ def _pool(x, kind):
     return window(x, 0.0, jax.lax.add) / inside
 
 
-def _run(weights, x, steps, precision):
+def _run(weights, x, steps):
     """One branch of a block."""
     for step in steps:
         if isinstance(step, str):
             x = _pool(x, step)
         else:
-            side = [_convolve(weights[one.name], x, one.conv, precision) for one in step]
+            side = [_convolve(weights[one.name], x, one.conv) for one in step]
             x = jnp.concatenate(side, -1)
     return x
 
 
-@functools.partial(jax.jit, static_argnames=('bias', 'precision'))
-def apply(
-    weights: dict,
-    images: UInt8[Array, 'n h w c'],
-    bias: bool = False,
-    precision: jax.lax.Precision = PRECISION,
-) -> Output:
+@functools.partial(jax.jit, static_argnames='bias')
+def apply(weights: dict, images: UInt8[Array, 'n h w c'], bias: bool = False) -> Output:
     """Return features [n, 2048], logits [n, 1008], spatial [n, 2023] of uint8 images, grey or RGB.
 
-    bias: add the bias of the last layer to the logits. precision: of products, HIGHEST is float32.
+    bias: add the bias of the last layer to the logits.
     Errors: ValueError for other images.
     """
     channels = images.shape[-1]
@@ -177,10 +173,10 @@ def apply(
     x = (resize(images.astype(jnp.float32)) - 128) / 128
     x, spatial = jnp.broadcast_to(x, (*x.shape[:3], 3)), None
     for name, branches in inception_graph.BLOCKS.items():
-        parts = [_run(weights, x, steps, precision) for steps in branches]
+        parts = [_run(weights, x, steps) for steps in branches]
         if name == SPATIAL_BLOCK:
             spatial = parts[0][..., :SPATIAL_CHANNELS].reshape(len(x), -1)
         x = jnp.concatenate(parts, -1)
     features = x.mean((1, 2))
-    logits = jnp.dot(features, weights['output']['kernel'], precision=precision)
+    logits = jnp.dot(features, weights['output']['kernel'], precision=PRECISION)
     return Output(features, logits + weights['output']['bias'] if bias else logits, spatial)

@@ -15,7 +15,6 @@ from typing import ClassVar
 import numpy as np
 
 from autoguide_jax import stop
-from autoguide_jax.metrics.frechet import Against, moments
 from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, undefined
 
 
@@ -31,6 +30,7 @@ class ClassFrechet(FeatureMetric):
       features: the feature extractor
       least_per_class: images that a class must have on either side; 0 = dimensions + 1, a
         covariance of full rank. With fewer there is a value, far too large, and no standard error.
+        From Python only; `relaxed` sets it to 2.
     """
 
     least_per_class: int = 0
@@ -54,12 +54,32 @@ class ClassFrechet(FeatureMetric):
         """Of one class; `estimate` sees to the others."""
         return self.least_per_class or self.features.dim + 1
 
+    def relaxed(self) -> 'ClassFrechet':
+        return dataclasses.replace(self, least_per_class=2)
+
+    def check(self, reference) -> None:
+        """Also raise it for a reference with unlabelled images, or too few of a class."""
+        super().check(reference)
+        counts = reference.class_counts
+        if -1 in counts:
+            raise ValueError(
+                f'{self.name}: {counts[-1]} of the real images that {reference.source} keeps are '
+                'not labelled. Leave it out, or build the reference from a data set with labels.'
+            )
+        rare = min(counts, key=counts.get)
+        if counts[rare] < self.least:
+            raise ValueError(
+                f'{self.name}: {reference.source} keeps {counts[rare]} real images of class '
+                f'{rare}, of the {self.least} that its distance asks for. Leave it out, keep more '
+                'images (num_features), or allow fewer (allow_fewer): the value is then too large.'
+            )
+
     def estimate(self, state: Bank, reference) -> Estimate:
         for labels, whose in (state.labels, 'the samples'), (reference.labels, 'the real images'):
             if (labels < 0).any():
                 return undefined(f'{whose} are not all labelled')
-        classes = np.unique(reference.labels)
-        counts = {c: (np.sum(state.labels == c), np.sum(reference.labels == c)) for c in classes}
+        classes = list(reference.class_counts)
+        counts = {c: (np.sum(state.labels == c), reference.class_counts[c]) for c in classes}
         rare = min(classes, key=lambda c: min(counts[c]))
         if min(counts[rare]) < self.least:
             mine, theirs = counts[rare]
@@ -70,8 +90,8 @@ class ClassFrechet(FeatureMetric):
         found = {}
         for c in classes:
             stop.check('computing distances of classes')
-            real = Against(*moments(reference.features[reference.labels == c]).gaussian())
-            found[str(c)] = real.estimate(state.features[state.labels == c])
+            mine = state.features[state.labels == c]
+            found[str(c)] = reference.against_class(c).estimate(mine)
         value = float(np.mean([d.value for d in found.values()]))
         error = math.sqrt(sum(d.error**2 for d in found.values())) / len(found)
         reason = next((d.reason for d in found.values() if d.reason), '')

@@ -5,6 +5,9 @@
 (3) entropy  = −Σ p_c·log p_c, p_c the share of samples predicted as class c; at most log(classes)
 The class in (2) is the given label; for samples of which any has none, the predicted class, and
 then for the real images too, so that like is compared with like.
+Predicted is the class of the largest logit as the extractor gives it: of Inception-2015 without
+the bias of its last layer, as the Inception score is defined. There (3), and (2) without labels,
+are of classes of ImageNet but for that bias, on both sides.
 """
 
 import dataclasses

