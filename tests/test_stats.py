@@ -16,7 +16,7 @@ from image_sets import official, pixels, store
 from together import together
 
 from autoguide_jax import __main__ as cli
-from autoguide_jax import evaluate, files, foreign_images, sample_sets, stats
+from autoguide_jax import evaluate, files, foreign_images, sample_sets, stats, stop
 from autoguide_jax.metrics import building, features, reading
 from autoguide_jax.metrics import reference as references
 
@@ -202,19 +202,21 @@ def test_what_is_missing_of_several_files_is_made_of_the_same_blocks(sets, tmp_p
     command = [f'--images={sets["npz"]}', *INCEPTION, *also, f'--target={tmp_path / "refs"}']
     starts = counted(monkeypatch)
     save = references.save
-    monkeypatch.setattr(
-        references, 'save', lambda reference, p: 'dino' in p.name or save(reference, p)
-    )
-    with pytest.raises(FileNotFoundError):
-        run(*command)
-    # As a kill between the files would leave it: one is written, the blocks are there.
+
+    def stopping(reference, p):
+        if 'dino' in p.name:
+            raise stop.Stopped('writing')
+        save(reference, p)
+
+    monkeypatch.setattr(references, 'save', stopping)
+    assert cli.main(['stats', *command]) != 0
     assert len(starts) == 6
     monkeypatch.setattr(references, 'save', save)
     first = files.sha256(tmp_path / 'refs' / 'inception.npz')
     run(*command)
     assert sorted(p.name for p in (tmp_path / 'refs').iterdir()) == ['dino.npz', 'inception.npz']
     assert files.sha256(tmp_path / 'refs' / 'inception.npz') == first
-    assert [p.name for p in tmp_path.iterdir()] == ['refs']
+    assert [p.name for p in tmp_path.iterdir()] == ['refs'] and len(starts) == 6
 
 
 def test_a_killed_evaluation_goes_on(sets, tmp_path, monkeypatch):
