@@ -209,7 +209,15 @@ def test_what_is_missing_of_several_files_is_made_of_the_same_blocks(sets, tmp_p
         save(reference, p)
 
     monkeypatch.setattr(references, 'save', stopping)
-    assert cli.main(['stats', *command]) != 0
+    weights = {'weights': 'w'}
+    tree = {
+        'images': str(sets['npz']),
+        'features': {'name': 'inception', **weights},
+        'also': {'dino': {'name': 'dinov2', **weights}},
+        'target': str(tmp_path / 'refs'),
+    }
+    with pytest.raises(stop.Stopped):
+        stats.main(stats.config.parse(stats.Settings, tree))
     assert len(starts) == 6
     monkeypatch.setattr(references, 'save', save)
     first = files.sha256(tmp_path / 'refs' / 'inception.npz')
