@@ -77,7 +77,7 @@ def test_moments_that_were_saved_in_parts_are_those_of_two_passes(offset, tmp_pa
         found = offset[0][images.reshape(-1, 4).copy().view('<u4')[:, 0]]
         return Output(found, None, found)
 
-    monkeypatch.setattr(building, 'BLOCK', 7001)
+    monkeypatch.setattr(building, 'SMALLEST', 7001)
     extractor = make_extractor(apply=apply, dim=128, num_classes=None, batch_size=999)
     found = building.build(Rows(), extractor, num_features=10, folder=tmp_path / 'blocks')
     assert len(list(tmp_path.glob('blocks/*'))) == 8
