@@ -16,22 +16,12 @@ import contextlib
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from autoguide_jax import (
-    config,
-    files,
-    likeness,
-    metrics,
-    processes,
-    provenance,
-    sample_sets,
-    schema,
-)
+from autoguide_jax import config, files, likeness, metrics, processes, provenance, schema
 from autoguide_jax.evaluator import Evaluator, check_images, check_names, check_shape
-from autoguide_jax.foreign_images import open_images
+from autoguide_jax.foreign_images import StoredImages, open_samples
 from autoguide_jax.metrics import blocks, scoring
 from autoguide_jax.metrics import reference as references
 from autoguide_jax.metrics.reading import Reader
@@ -108,14 +98,6 @@ def choose_features(settings) -> config.Part:
     return found
 
 
-def open_samples(p: Any):
-    """Return the images at a path: num_images, image_shape, content_hash, batches(batch_size, …).
-
-    Errors: ValueError or FileNotFoundError for an incomplete sample set, no images, other files.
-    """
-    return sample_sets.open_set(p) if sample_sets.is_set(p) else open_images(p)
-
-
 def main(settings, workdir):
     """Score settings.images into workdir/results.jsonl; return the numbers, one row.
 
@@ -123,6 +105,7 @@ def main(settings, workdir):
     anything is computed. Raises stop.Stopped between batches; nothing that is finished is lost.
     """
     samples = open_samples(settings.images)
+    check_workdir(samples, settings, workdir)
     features = choose_features(settings)
     dataset = None if settings.data is None else config.build(settings.data)
     check_images(dataset)
@@ -139,8 +122,8 @@ def main(settings, workdir):
         settings.allow_fewer,
         together=True,
         shape=samples.image_shape,
+        count=samples.num_images,
     )
-    evaluator.check_count(samples.num_images)
     results = files.path(workdir) / RESULTS
     key = files.content_hash({'samples': samples.content_hash, **evaluator.identity})
     known = (row for row in files.read_jsonl(results) if row.get('key') == key)
@@ -151,7 +134,7 @@ def main(settings, workdir):
     start = time.monotonic()
     folder, banks = extract(evaluator, samples, settings, workdir)
     row = None
-    if processes.is_main():
+    if banks:
         judged = evaluator.judge(banks)
         picture = files.path(workdir) / f'nearest-{key}.png'
         nearest = likeness.show(evaluator, banks, samples, picture)
@@ -177,22 +160,39 @@ def main(settings, workdir):
 
 
 def extract(evaluator, samples, settings, workdir):
-    """(folder, {extractor: Bank}) of what the extractors tell of all images, block by block."""
+    """(folder, {extractor: Bank}) of what the extractors tell of all images, block by block.
+
+    The Banks are None on processes that do not have all blocks in the end.
+    """
+    # What is kept for other metrics is all there is.
+    keep = ('logits', 'spatial') if settings.keep_features else ()
     metrics = list(evaluator.metrics.values())
-    found = scoring.empty_banks(metrics)
+    found = scoring.empty_banks(metrics, keep)
     what = [samples.content_hash, *([e.name, e.weights_hash, b.keep] for e, b in found.items())]
     folder = files.path(settings.cache_dir or workdir) / f'features-{files.content_hash(what)}'
-    with Progress(samples.num_images, 'images', 'evaluate') as progress:
+    shares = blocks.Blocks(folder, samples.num_images, BLOCK, together=True)
+    with Progress(shares.rows, 'images', 'evaluate') as progress:
         reader = Reader(samples, progress)
 
         def work(start, end):
             batches = evaluator.checked(reader.read(np.arange(start, end)))
-            return scoring.pack(scoring.banks(metrics, batches))
+            return scoring.pack(scoring.banks(metrics, batches, keep))
 
         with contextlib.closing(reader):
-            for block in blocks.run(folder, samples.num_images, BLOCK, work, together=True):
+            for block in shares.run(work):
                 scoring.unpack(block, found)
-    return folder, found
+    return folder, found if shares.here else None
+
+
+def check_workdir(samples, settings, workdir):
+    """Raise ValueError if a picture in the workdir would be one of the images the next time."""
+    pictures = any(name.rpartition(':')[2] == 'authenticity' for name in settings.metrics)
+    inside = files.path(settings.images) in (files.path(workdir), *files.path(workdir).parents)
+    if pictures and inside and isinstance(samples, StoredImages):
+        raise ValueError(
+            f'--workdir ({workdir}) lies in the folder of images: authenticity writes a picture '
+            'there, which would be taken for one of them. Give another workdir'
+        )
 
 
 def _table(row):
@@ -201,8 +201,9 @@ def _table(row):
     for name, value in row['metrics'].items():
         if name != 'count':
             values[name] = value
-            if name in row.get('errors', {}):
-                values[f'{name} ±'] = row['errors'][name]
+            if name in row.get('intervals', {}):
+                low, high = row['intervals'][name]
+                values[f'{name}, 95 %'] = f'{low:.5g} … {high:.5g}'
     return {
         'images': row['samples']['path'],
         'count': row['images'],
@@ -210,6 +211,7 @@ def _table(row):
         **values,
         **_nearest(row.get('nearest', {})),
         **{f'{name}: none, because': reason for name, reason in row['undefined'].items()},
+        **{f'{name}: no error, because': why for name, why in row.get('no_error', {}).items()},
         **{f'{name}: fewer images than': least for name, least in row.get('fewer', {}).items()},
         'seconds': row['seconds'],
         'key': row['key'],

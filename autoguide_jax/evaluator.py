@@ -13,6 +13,8 @@ from autoguide_jax import config, files, metrics, processes, stop
 from autoguide_jax.foreign_images import NpzImages, RealImages
 from autoguide_jax.metrics import reference as references
 from autoguide_jax.metrics import scoring
+from autoguide_jax.metrics.building import open_references
+from autoguide_jax.metrics.metric import undefined
 
 
 def check_names(names, also=()) -> None:
@@ -61,7 +63,8 @@ class Evaluator:
     cache_dir: where the trained classifier and the references are kept, None = nowhere;
     reference_file: statistics in place of the data set's, or several files, each of which serves
     the extractor that it fits; allow_fewer: score fewer images than a metric asks for, and say so;
-    together: all connected processes open it; shape: the (h, w, c) of the images to come.
+    together: all connected processes open it; shape, count: the (h, w, c) of the images to come,
+    and how many there are.
     Errors: ValueError for an unknown metric (before anything is trained), or a reference of other
     features or data. A metric that the features or the reference cannot give has no value, and a
     reason for it; if that leaves none, its reason is the error.
@@ -78,6 +81,7 @@ class Evaluator:
         allow_fewer: bool = False,
         together: bool = False,
         shape: tuple[int, int, int] | None = None,
+        count: int | None = None,
     ):
         also = also or {}
         check_names(metric_names, also)
@@ -93,27 +97,36 @@ class Evaluator:
                 name: open_features(part, dataset, cache_dir)
                 for name, part in [('', features), *also.items()]
             }
-        self.references = {
-            name: self._open_reference(name, cache_dir, together) for name in self.extractors
-        }
-        if unused := set(self._files) - {r.source for r in self.references.values()}:
-            raise ValueError(f'reference ({unused.pop()}) is of none of the features; leave it out')
         self.metrics, self._unfit = {}, {}
         for name in self.names:
             extractor, _, kind = name.rpartition(':')
-            metric = metrics.table.get(kind)(self.extractors[extractor])
+            self.metrics[name] = metrics.table.get(kind)(self.extractors[extractor])
+        if count is not None:
+            self.check_count(count)
+        self.references = self._open_references(cache_dir, together)
+        for name in self.names:
             try:
-                metric.check(self.references[extractor])
-                self.metrics[name] = metric
+                self.metrics[name].check(self.references[name.rpartition(':')[0]])
             except ValueError as error:
                 self._unfit[name] = str(error)
+                del self.metrics[name]
         if not self.metrics:
             raise ValueError(next(iter(self._unfit.values())))
 
-    def _open_reference(self, name, cache_dir, together):
-        extractor = self.extractors[name]
+    def _open_references(self, cache_dir, together):
+        """{name of the extractor: Reference}; a data set is read once for all."""
         if not self._files:
-            return metrics.open_reference(self.dataset, extractor, cache_dir, together=together)
+            found = open_references(
+                self.dataset, list(self.extractors.values()), cache_dir, together=together
+            )
+            return dict(zip(self.extractors, found))
+        found = {name: self._read_reference(name, cache_dir, together) for name in self.extractors}
+        if unused := set(self._files) - {r.source for r in found.values()}:
+            raise ValueError(f'reference ({unused.pop()}) is of none of the features; leave it out')
+        return found
+
+    def _read_reference(self, name, cache_dir, together):
+        extractor = self.extractors[name]
         found = references.fitting(self._files, extractor, self.dataset)
         if found.warning:
             print(f'{found.source}: {found.warning}', file=sys.stderr)
@@ -124,9 +137,8 @@ class Evaluator:
             found = dataclasses.replace(found, header=header)
         if self._shape is not None:
             check_shape(self._shape, found.image_shape, f'the images, by {found.source},')
-        kinds = [metrics.table.get(n.rpartition(':')[2]) for n in self.names
-                 if n.rpartition(':')[0] == name]  # fmt: skip
-        if real is None or not any('features' in kind.needs for kind in kinds):
+        needed = [m for m in self.metrics.values() if m.features is extractor]
+        if real is None or not any('features' in metric.needs for metric in needed):
             return found
         return _with_images(found, real, extractor, cache_dir, together)
 
@@ -145,7 +157,8 @@ class Evaluator:
         """What decides the numbers, apart from the images."""
         settings = {
             name: {
-                f.name: getattr(m, f.name) for f in dataclasses.fields(m) if f.name != 'features'
+                'revision': m.revision,
+                **{k: v for k, v in vars(m).items() if k != 'features'},
             }
             for name, m in self.metrics.items()
         }
@@ -175,9 +188,13 @@ class Evaluator:
     def _describe(self, name):
         e, r = self.extractors[name], self.references[name]
         facts = {'name': e.name, 'noun': e.noun, 'weights_hash': e.weights_hash, **e.facts}
-        reference = {'count': r.count, 'hash': self._identity(name)['reference']}
-        if r.warning:
-            reference['warning'] = r.warning
+        known = ('data', 'data_fingerprint', 'image_shape', 'transform', 'count')
+        reference = {
+            'source': r.source,
+            **{key: r.header.get(key) for key in known},
+            'hash': self._identity(name)['reference'],
+            **({'warning': r.warning} if r.warning else {}),
+        }
         return {'metric_title': e.title, 'features': facts, 'reference': reference}
 
     @property
@@ -222,32 +239,21 @@ class Evaluator:
         return self.judge(scoring.banks(self.metrics.values(), self.checked(batches)))
 
     def judge(self, banks: Mapping) -> dict[str, dict]:
-        """Return the row of what the extractors told.
+        """Return the row of what the extractors told: scoring.row, with the count among metrics.
 
-        metrics: name → value, and count; errors: name → standard error; undefined: name → reason,
-        where there is no value; fewer: name → images asked for, where there were less; parts: name
-        → values that the metric is the mean of, such as those of each class, where it has any.
+        A metric that the features or the reference cannot give is undefined, with its reason;
+        fewer: name → images asked for, where there were less.
         """
-        count = next(iter(banks.values())).count
-        row = {'metrics': dict.fromkeys(self.names), 'errors': {}, 'undefined': dict(self._unfit)}
         names = {extractor: name for name, extractor in self.extractors.items()}
+        found = {name: undefined(reason) for name, reason in self._unfit.items()}
         for name, metric in self.metrics.items():
             stop.check(f'computing {name}')
             reference = self.references[names[metric.features]]
             work = functools.partial(metric.estimate, banks[metric.features], reference)
-            found = stop.interruptible(work, f'computing {name}')
-            if np.isnan(found.value):
-                row['undefined'][name] = found.reason
-                continue
-            row['metrics'][name] = float(found.value)
-            if not np.isnan(found.error):
-                row['errors'][name] = float(found.error)
-            if found.parts is not None:
-                row.setdefault('parts', {})[name] = found.parts
-        row['metrics']['count'] = count
-        if short := self.fewer(count):
-            row['fewer'] = short
-        return row
+            found[name] = stop.interruptible(work, f'computing {name}')
+        row = scoring.row({name: found[name] for name in self.names})
+        count = row['metrics']['count'] = next(iter(banks.values())).count
+        return {**row, **({'fewer': short} if (short := self.fewer(count)) else {})}
 
     def checked(self, batches):
         """Yield the batches; ValueError for another shape or other classes than the real ones."""

@@ -16,10 +16,18 @@ import numpy as np
 
 from autoguide_jax import files, stop
 from autoguide_jax.data import archive, picture
-from autoguide_jax.sample_sets import open_npz_images
+from autoguide_jax.sample_sets import is_set, open_npz_images, open_set
 
 INDEX = 'dataset.json'
 THREADS = 16
+
+
+def open_samples(p: Any):
+    """Return the images at a path: num_images, image_shape, content_hash, batches(batch_size, …).
+
+    Errors: ValueError or FileNotFoundError for an incomplete sample set, no images, other files.
+    """
+    return open_set(p) if is_set(p) else open_images(p)
 
 
 def open_images(p: Any):
@@ -52,16 +60,22 @@ class StoredImages:
     def _find_labels(self):
         if INDEX not in self._store.names:
             return None
-        index = json.loads(self._store.read(INDEX))
-        if not isinstance(index, dict) or index.get('labels') is None:
-            return None
-        given = dict(index['labels'])
-        if missing := [name for name in self.names if name not in given]:
-            raise ValueError(
-                f'samples ({self.path}): {INDEX} labels {len(self.names) - len(missing)} of '
-                f'{len(self.names)} images; without a label: {missing[0]}'
-            )
-        return np.array([given[name] for name in self.names], np.int32)
+        try:
+            index = json.loads(self._store.read(INDEX))
+            if not isinstance(index, dict) or index.get('labels') is None:
+                return None
+            given = dict(index['labels'])
+            if missing := [name for name in self.names if name not in given]:
+                known = len(self.names) - len(missing)
+                raise ValueError(
+                    f'labels {known} of {len(self.names)} images; without a label: {missing[0]}'
+                )
+            labels = np.array([given[name] for name in self.names])
+            if labels.ndim != 1 or labels.dtype.kind not in 'iu':
+                raise ValueError(f'labels must be whole numbers, one per image, not {labels[0]!r}')
+            return labels.astype(np.int32)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f'samples ({self.path}): {INDEX}: {error}') from error
 
     @functools.cached_property
     def content_hash(self) -> str:

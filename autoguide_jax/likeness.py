@@ -1,5 +1,6 @@
 """Pictures of the samples that are most like a training image, beside that image."""
 
+import contextlib
 import io
 import math
 import sys
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from autoguide_jax import files
 from autoguide_jax.foreign_images import NpzImages
 from autoguide_jax.metrics import memorisation
+from autoguide_jax.metrics.reading import Reader
 
 PAIRS, COLUMNS = 16, 4
 SMALL, LARGE, TEXT, GAP = 96, 256, 13, 14
@@ -58,7 +60,7 @@ def _show(evaluator, prefix, metric, banks, samples, target):
         why = 'does not say which images its features are of; delete it, and it is made anew'
         return {**facts, 'no_picture': f'{reference.source} {why}'}
     if reference.images is not None:
-        real = _each(NpzImages(files.path(reference.images)), rows)
+        real = chosen(NpzImages(files.path(reference.images)), rows)
     elif evaluator.dataset is not None:
         real = evaluator.dataset.images(rows)
     else:
@@ -69,13 +71,16 @@ def _show(evaluator, prefix, metric, banks, samples, target):
     title = f'{metric.features.noun}: distance to the nearest image / its own to the next one'
     if part := searched(facts):
         title += f', of {part}'
-    files.write_bytes(target, draw(_each(samples, closest), real, captions, title))
+    files.write_bytes(target, draw(chosen(samples, closest), real, captions, title))
     return {**facts, 'picture': target.name}
 
 
-def _each(images, rows):
-    """Some images of those that have batches."""
-    return np.stack([next(iter(images.batches(1, int(i), int(i) + 1)))[0][0] for i in rows])
+def chosen(images, rows: np.ndarray) -> UInt8[np.ndarray, 'k h w c']:
+    """Return some images of those that have batches, in any order, in one pass over the file."""
+    order = np.argsort(rows, kind='stable')
+    with contextlib.closing(Reader(images)) as reader:
+        found = np.concatenate([part for part, _ in reader.read(np.asarray(rows)[order])])
+    return found[np.argsort(order)]
 
 
 def searched(facts: dict) -> str:

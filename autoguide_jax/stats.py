@@ -11,9 +11,9 @@ kept beside the target until it is written: the same command goes on where it wa
 import dataclasses
 from dataclasses import dataclass
 
-from autoguide_jax import config, evaluate, files, foreign_images, processes
+from autoguide_jax import config, files, foreign_images, processes
 from autoguide_jax.evaluator import check_images, open_features
-from autoguide_jax.metrics import blocks, building
+from autoguide_jax.metrics import building
 from autoguide_jax.metrics import reference as references
 
 ROOM = 'autoguide_jax.metrics.features:table'
@@ -74,16 +74,17 @@ def main(settings, workdir=None):
     check_images(dataset)
     source = dataset
     if dataset is None:
-        source = foreign_images.RealImages(evaluate.open_samples(settings.images))
+        source = foreign_images.RealImages(foreign_images.open_samples(settings.images))
     processes.find_devices()
     with processes.main_first('opening features'):
         extractors = {
             p: open_features(part, dataset, settings.cache_dir or None)
             for p, part in settings.parts.items()
         }
-    todo = {p: e for p, e in extractors.items() if not _is_there(p, source, e, settings)}
-    if todo:
-        _write(todo, source, settings)
+    todo = [str(p) for p, e in extractors.items() if not _is_there(p, source, e, settings)]
+    # The first process decides: in a bucket another may not see a new file yet.
+    if todo := processes.gather(todo)[0]:
+        _write(extractors, todo, source, settings)
     return [_row(p, references.load(p)) for p in extractors]
 
 
@@ -101,19 +102,19 @@ def _is_there(p, source, extractor, settings):
     return True
 
 
-def _write(todo, source, settings):
-    extractors, limits = list(todo.values()), (settings.count, settings.num_features)
-    what = [building.identity(source, e, *limits) for e in extractors]
+def _write(extractors, todo, source, settings):
+    """Write the files that are missing. Blocks are of all features, whichever are missing."""
+    limits = settings.count, settings.num_features
+    what = [building.identity(source, e, *limits) for e in extractors.values()]
     folder = files.path(f'{settings.target.rstrip("/")}.blocks-{files.content_hash(what)}')
-    found = building.build_all(source, extractors, *limits, folder, together=True)
-    if processes.is_main():
-        for p, reference in zip(todo, found):
+    found = building.build_all(source, list(extractors.values()), *limits, folder, together=True)
+    for p, reference in zip(extractors, found):
+        if str(p) in todo:
             part = config.to_dict(settings.parts[p])
             features = {k: v for k, v in part.items() if k not in LOCAL}
             header = {**reference.header, 'features': features}
             references.save(dataclasses.replace(reference, header=header), p)
-        blocks.remove(folder)
-    processes.gather()
+    building.finish(folder, together=True)
 
 
 def _row(p, reference):

@@ -51,7 +51,7 @@ VERBS = {
     ),
     'evaluate': _verb(
         'evaluate',
-        'score a sample set with metrics',
+        'score a sample set, or any folder, zip or npz of images, against real ones',
         '--images=out/a --workdir=out/a',
         hosts='all',
         short=('images', 'reference'),

@@ -10,6 +10,7 @@ from autoguide_jax import evaluate, files, sample_sets, stop
 from autoguide_jax.config import parse
 from autoguide_jax.data import open_dataset
 from autoguide_jax.metrics import reference as references
+from autoguide_jax.metrics import table
 
 EVERY = (*evaluate.METRICS, 'class_entropy', 'class_variance_ratio')
 # The recipe of the tests: a classifier that is good enough in two seconds.
@@ -254,3 +255,80 @@ def test_a_stop_between_batches_loses_nothing(real, cache, tmp_path, monkeypatch
         evaluate.main(quick, tmp_path)
     assert not (tmp_path / 'results.jsonl').exists()
     assert evaluate.main(quick, tmp_path)['recall'] == 1
+
+
+def test_kept_features_serve_other_metrics_without_a_pass(real, cache, tmp_path, monkeypatch):
+    keep = {'keep_features': True, 'cache_dir': str(tmp_path / 'kept')}
+    evaluate.main(settings(real, cache, metrics=('frechet',), **keep), tmp_path)
+    monkeypatch.setattr(sample_sets.SampleSet, 'batches', None)
+    row = evaluate.main(
+        settings(real, cache, metrics=('inception_score', 'recall'), **keep), tmp_path
+    )
+    assert row['recall'] == 1 and row['inception_score'] > 5
+
+
+def test_the_row_has_intervals_and_says_why_there_is_none(digits, cache, tmp_path):
+    np.savez(tmp_path / 'few.npz', digits.images(np.arange(40)), digits.labels[:40])
+    names = ('frechet', 'precision', 'class_variance')
+    shown = evaluate.main(settings(tmp_path / 'few.npz', cache, metrics=names), tmp_path)
+    (row,) = files.read_jsonl(tmp_path / 'results.jsonl')
+    assert '40 images for 64 dimensions' in row['no_error']['frechet']
+    assert shown['frechet: no error, because'] == row['no_error']['frechet']
+    # All of them are real: precision is 1 for each, which bounds nothing.
+    assert row['errors']['precision'] == 0 and 'precision' not in row['intervals']
+    low, high = row['intervals']['class_variance']
+    assert low < row['metrics']['class_variance'] < high
+    assert row['fewer'] == {'frechet': 65}
+    known = row['reference']
+    assert known['data_fingerprint'] == digits.fingerprint and known['count'] == 1797
+
+
+def test_too_few_images_are_refused_before_a_reference_is_made(
+    digits, cache, tmp_path, monkeypatch
+):
+    np.savez(tmp_path / 'few.npz', digits.images(np.arange(40)))
+    monkeypatch.setattr(references, 'load', None)
+    with pytest.raises(ValueError, match='frechet .* asks for 65 images, there are 40'):
+        evaluate.main(settings(tmp_path / 'few.npz', cache, allow_fewer=False), tmp_path)
+
+
+def test_rows_of_another_revision_are_not_taken(real, cache, tmp_path, monkeypatch):
+    quick = settings(real, cache, metrics=('frechet',))
+    first = evaluate.main(quick, tmp_path)
+    monkeypatch.setattr(table.get('frechet'), 'revision', 10**6)
+    assert evaluate.main(quick, tmp_path)['key'] != first['key']
+
+
+def test_a_picture_is_not_put_among_the_images(digits, cache, tmp_path):
+    for i, image in enumerate(digits.images(np.arange(70))):
+        np.save(tmp_path / f'{i:02d}.npy', image.transpose(2, 0, 1))
+    inside = settings(tmp_path, cache, metrics=('frechet', 'authenticity'))
+    with pytest.raises(ValueError, match='lies in the folder of images'):
+        evaluate.main(inside, tmp_path / 'out')
+    assert evaluate.main(inside, tmp_path.parent / f'{tmp_path.name}-out')['count'] == 70
+
+
+def test_a_damaged_npz_is_named(digits, cache, tmp_path):
+    np.savez_compressed(tmp_path / 'bad.npz', digits.images(np.arange(80)))
+    data = bytearray((tmp_path / 'bad.npz').read_bytes())
+    data[len(data) // 2] ^= 255
+    (tmp_path / 'bad.npz').write_bytes(data)
+    with pytest.raises(ValueError, match=r'bad\.npz'):
+        evaluate.main(settings(tmp_path / 'bad.npz', cache), tmp_path)
+
+
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ('{', 'dataset.json: Expecting'),
+        ('{"labels": [["0.npy", null]]}', 'whole numbers'),
+        ('{"labels": [["0.npy", 0.7]]}', 'whole numbers'),
+        ('{"labels": [["0.npy", [0, 1]]]}', 'whole numbers'),
+        ('{"labels": [["1.npy", 1]]}', 'without a label: 0.npy'),
+    ],
+)
+def test_a_bad_index_of_labels_is_named(text, words, cache, tmp_path):
+    np.save(tmp_path / '0.npy', np.zeros((1, 8, 8), np.uint8))
+    (tmp_path / 'dataset.json').write_text(text)
+    with pytest.raises(ValueError, match=words):
+        evaluate.main(settings(tmp_path, cache), tmp_path)

@@ -16,7 +16,7 @@ from image_sets import official, pixels, store
 from together import together
 
 from autoguide_jax import __main__ as cli
-from autoguide_jax import evaluate, files, foreign_images, sample_sets, stats
+from autoguide_jax import evaluate, files, foreign_images, sample_sets, stats, stop
 from autoguide_jax.metrics import building, features, reading
 from autoguide_jax.metrics import reference as references
 
@@ -122,7 +122,7 @@ def test_an_npz_is_opened_once_for_all_blocks(sets, tmp_path, monkeypatch):
     opened = []
     real = foreign_images.open_npz_images
     monkeypatch.setattr(foreign_images, 'open_npz_images', lambda *a: opened.append(a) or real(*a))
-    monkeypatch.setattr(building, 'BLOCK', 7)
+    monkeypatch.setattr(building, 'SMALLEST', 7)
     run(f'--images={sets["npz"]}', *INCEPTION, f'--target={tmp_path / "ref.npz"}')
     # Once for its shape, and once for its images.
     assert len(opened) == 2
@@ -152,7 +152,7 @@ from autoguide_jax import __main__ as cli
 from autoguide_jax.metrics import building
 
 fake_features.install()
-building.BLOCK = evaluate.BLOCK = 5
+building.SMALLEST = evaluate.BLOCK = 5
 save, made = files.save_npz, []
 
 def dying(p, arrays, *rest):
@@ -174,9 +174,10 @@ def killed(arguments):
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
-def counted(monkeypatch, module):
+def counted(monkeypatch):
     """Blocks of images that are worked through from now on."""
-    monkeypatch.setattr(module, 'BLOCK', 5)
+    monkeypatch.setattr(building, 'SMALLEST', 5)
+    monkeypatch.setattr(evaluate, 'BLOCK', 5)
     starts, read = [], reading.Reader.read
     monkeypatch.setattr(
         reading.Reader, 'read', lambda self, rows: starts.append(int(rows[0])) or read(self, rows)
@@ -188,12 +189,42 @@ def test_killed_statistics_go_on(sets, tmp_path, monkeypatch):
     command = lambda name: [f'--images={sets["npz"]}', *INCEPTION, f'--target={tmp_path / name}']
     killed(['stats', *command('a.npz')])
     assert not (tmp_path / 'a.npz').exists()
-    starts = counted(monkeypatch, building)
+    starts = counted(monkeypatch)
     run(*command('a.npz'))
     assert starts == [15, 20, 25]
     assert sorted(p.name for p in tmp_path.iterdir()) == ['a.npz']
     run(*command('b.npz'))
     assert files.sha256(tmp_path / 'a.npz') == files.sha256(tmp_path / 'b.npz')
+
+
+def test_what_is_missing_of_several_files_is_made_of_the_same_blocks(sets, tmp_path, monkeypatch):
+    also = ['--config.also.dino.name=dinov2', '--config.also.dino.weights=w']
+    command = [f'--images={sets["npz"]}', *INCEPTION, *also, f'--target={tmp_path / "refs"}']
+    starts = counted(monkeypatch)
+    save = references.save
+
+    def stopping(reference, p):
+        if 'dino' in p.name:
+            raise stop.Stopped('writing')
+        save(reference, p)
+
+    monkeypatch.setattr(references, 'save', stopping)
+    weights = {'weights': 'w'}
+    tree = {
+        'images': str(sets['npz']),
+        'features': {'name': 'inception', **weights},
+        'also': {'dino': {'name': 'dinov2', **weights}},
+        'target': str(tmp_path / 'refs'),
+    }
+    with pytest.raises(stop.Stopped):
+        stats.main(stats.config.parse(stats.Settings, tree))
+    assert len(starts) == 6
+    monkeypatch.setattr(references, 'save', save)
+    first = files.sha256(tmp_path / 'refs' / 'inception.npz')
+    run(*command)
+    assert sorted(p.name for p in (tmp_path / 'refs').iterdir()) == ['dino.npz', 'inception.npz']
+    assert files.sha256(tmp_path / 'refs' / 'inception.npz') == first
+    assert [p.name for p in tmp_path.iterdir()] == ['refs'] and len(starts) == 6
 
 
 def test_a_killed_evaluation_goes_on(sets, tmp_path, monkeypatch):
@@ -204,7 +235,7 @@ def test_a_killed_evaluation_goes_on(sets, tmp_path, monkeypatch):
     ]
     killed(command('a'))
     assert not (tmp_path / 'a' / 'results.jsonl').exists()
-    starts = counted(monkeypatch, evaluate)
+    starts = counted(monkeypatch)
     for name in ('a', 'b'):
         assert cli.main(list(map(str, command(name)))) == 0
     assert starts == [15, 20, 25, *range(0, 30, 5)]
@@ -216,10 +247,12 @@ BOTH = """
 import numpy as np
 import fake_features
 from autoguide_jax import evaluate, processes, stats
-from autoguide_jax.metrics import building, reading
+from autoguide_jax.metrics import blocks, building, reading
 
 fake_features.install()
-building.BLOCK = evaluate.BLOCK = 5
+building.SMALLEST = evaluate.BLOCK = 5
+if processes.index():  # only the first process reads blocks, so that it may delete them
+    blocks.Blocks._read = None
 seen, read = [], reading.Reader.read
 reading.Reader.read = lambda self, rows: seen.append(len(rows)) or read(self, rows)
 features = {'name': 'inception', 'weights': 'w'}
@@ -242,7 +275,7 @@ def test_two_processes_give_the_bits_of_one(sets, tmp_path, monkeypatch):
     assert [code for code, _, _ in done] == [0, 0], done[0][2] + done[1][2]
     shares = [json.loads(out.splitlines()[-1]) for _, out, _ in done]
     assert shares == [[5] * 6, [5] * 6]
-    counted(monkeypatch, building), counted(monkeypatch, evaluate)
+    counted(monkeypatch)
     common = [f'--images={sets["npz"]}', *INCEPTION]
     run(*common, f'--target={tmp_path / "one/ref.npz"}', '--config.num_features=20')
     one = [f'--reference={tmp_path / "one/ref.npz"}', '--config.metrics=frechet,recall,coverage']

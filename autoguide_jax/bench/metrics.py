@@ -13,7 +13,8 @@ import numpy as np
 
 from autoguide_jax import config, metrics, stop
 from autoguide_jax.bench.speed import row
-from autoguide_jax.metrics import building, scoring
+from autoguide_jax.metrics import scoring
+from autoguide_jax.metrics.reading import Reader
 from autoguide_jax.progress import Progress
 
 
@@ -59,9 +60,9 @@ def main(settings, workdir=None):
         chosen = np.arange(settings.images) % dataset.num_images
         with Progress(2 * settings.repeats + 1, 'figures', 'bench') as bar:
             detector = repeat(settings, bar, lambda: detect(extractor, dataset, chosen))
-            scored = repeat(settings, bar, lambda: look(extractor, dataset, chosen)[1])
+            scored = repeat(settings, bar, lambda: look(extractor, dataset, chosen))
             start = time.perf_counter()
-            for _ in building.read(dataset, chosen):
+            for _ in Reader(dataset).read(chosen):
                 stop.check('measuring')
             reading = time.perf_counter() - start
             bar.update(1)
@@ -107,23 +108,24 @@ def detect(extractor, dataset, rows):
 
 
 def look(extractor, dataset, rows):
-    """(Bank, seconds) of reading the images and keeping what the detector tells of them."""
+    """Seconds of reading the images and keeping what the detector tells of them."""
     frechet = metrics.table.get('frechet')(extractor)
     start = time.perf_counter()
-    found = scoring.banks([frechet], building.read(dataset, rows))
-    return found[extractor], time.perf_counter() - start
+    scoring.banks([frechet], Reader(dataset).read(rows))
+    return time.perf_counter() - start
 
 
 def finish(settings, extractor, dataset, rows):
     """One row per metric: its seconds once the features are there."""
     count = min(len(rows), dataset.num_images)
     reference = metrics.open_reference(dataset, extractor, count=max(2, count))
+    chosen = [metrics.table.get(name)(extractor) for name in settings.metrics]
+    scoring.check(chosen, {extractor: reference})
+    bank = scoring.banks(chosen, Reader(dataset).read(rows))[extractor]
     found = []
-    for name in settings.metrics:
-        metric = metrics.table.get(name)(extractor)
-        metric.check(reference)
-        banks = scoring.banks([metric], building.read(dataset, rows))
+    for metric in chosen:
         start = time.perf_counter()
-        stop.interruptible(lambda m=metric, b=banks: m.estimate(b[extractor], reference), name)
-        found.append(row(f'{name}, at the end', len(rows), [time.perf_counter() - start]))
+        stop.interruptible(lambda m=metric: m.estimate(bank, reference), metric.name)
+        seconds = time.perf_counter() - start
+        found.append(row(f'{metric.name}, at the end', len(rows), [seconds]))
     return found

@@ -76,7 +76,7 @@ def shape(name: str, data: bytes) -> tuple[int, int, int]:
         raise ValueError(f'{name} {error}') from None
 
 
-def _npy_pixels(data, size):
+def _npy_pixels(data):
     try:
         return np.moveaxis(np.load(io.BytesIO(data), allow_pickle=False), 0, -1)
     except (ValueError, EOFError) as error:
@@ -94,8 +94,7 @@ def _pil_pixels(data, size):
 def decode(name: str, data: bytes) -> np.ndarray:
     """Return the pixels of a file, uint8 [h,w,c]. Errors: ValueError 'NAME …' as shape."""
     size = shape(name, data)
-    pixels = _npy_pixels if name.lower().endswith('.npy') else _pil_pixels
     try:
-        return pixels(data, size)
+        return _npy_pixels(data) if name.lower().endswith('.npy') else _pil_pixels(data, size)
     except ValueError as error:
         raise ValueError(f'{name} {error}') from None

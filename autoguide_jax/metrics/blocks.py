@@ -13,38 +13,57 @@ import numpy as np
 from autoguide_jax import files, processes, stop
 
 
-def run(
-    folder: Any,
-    total: int,
-    size: int,
-    work: Callable[[int, int], dict[str, np.ndarray]],
-    together: bool = False,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield work(start, end) of every block of `size` of `total` rows, in order.
+class Blocks:
+    """The blocks of `size` of `total` rows.
 
-    folder: where they are kept, START.npz; what is there is not made again; None = in memory only.
-    together: all connected processes call this, each makes its share and then has all of them.
+    folder: where they are kept, START-END.npz; what is there is not made again; None = in memory
+    only. together: all connected processes have these, each makes its share of those in a folder,
+    and the first has all of them in the end.
     """
-    starts = range(0, total, size)
-    make = lambda start: work(start, min(start + size, total))
-    if folder is None:
-        yield from map(make, starts)
-        return
-    paths = {start: files.path(folder) / f'{start:09d}.npz' for start in starts}
-    count, index = (processes.count(), processes.index()) if together else (1, 0)
-    # Neighbouring blocks go to one process: many files are read in one direction only.
-    for i, (start, p) in enumerate(paths.items()):
-        if i * count // len(paths) == index and not p.exists():
-            stop.check('working through images', saved=f'finished blocks in {folder}')
-            files.save_npz(p, make(start))
-    if together:
-        processes.gather()
-    for p in paths.values():
-        with files.open_npz(p) as block:
-            yield {name: block[name] for name in block}
+
+    def __init__(self, folder: Any, total: int, size: int, together: bool = False):
+        self.folder = None if folder is None else files.path(folder)
+        self.all = [(start, min(start + size, total)) for start in range(0, total, size)]
+        self.together = together and folder is not None
+        count, index = (processes.count(), processes.index()) if self.together else (1, 0)
+        # Neighbouring blocks go to one process: many files are read in one direction only.
+        mine = [b for i, b in enumerate(self.all) if i * count // len(self.all) == index]
+        self.todo = [block for block in mine if folder is None or not self._path(block).exists()]
+
+    def _path(self, block):
+        return self.folder / f'{block[0]:09d}-{block[1]:09d}.npz'
+
+    @property
+    def rows(self) -> int:
+        """How many rows this process has to work through."""
+        return sum(end - start for start, end in self.todo)
+
+    @property
+    def here(self) -> bool:
+        """Whether this process has all blocks in the end."""
+        return not self.together or processes.is_main()
+
+    def run(self, work: Callable[[int, int], dict]) -> Iterator[dict[str, np.ndarray]]:
+        """Make work(start, end) of the blocks that are missing; yield all in order, if `here`."""
+        if self.folder is None:
+            yield from (work(*block) for block in self.todo)
+            return
+        for block in self.todo:
+            stop.check('working through images', saved=f'finished blocks in {self.folder}')
+            files.save_npz(self._path(block), work(*block))
+        if self.together:
+            processes.gather()
+        for block in self.all if self.here else ():
+            yield self._read(block) or work(*block)
+
+    def _read(self, block):
+        try:
+            with files.open_npz(self._path(block)) as arrays:
+                return {name: arrays[name] for name in arrays}
+        except FileNotFoundError:  # another job that made the same blocks is done with them
+            return None
 
 
 def remove(folder: Any) -> None:
     """Delete the blocks in a folder, once what they are for is safe."""
-    if files.path(folder).exists():
-        files.path(folder).rmtree(missing_ok=True)
+    files.path(folder).rmtree(missing_ok=True)

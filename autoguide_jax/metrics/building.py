@@ -18,7 +18,8 @@ from autoguide_jax.metrics.reference import Reference
 from autoguide_jax.progress import Progress
 
 NUM_FEATURES = 50_000
-BLOCK = 32_768
+# A block has a 16th of the images, within these limits: its covariance takes dim² · 8 bytes.
+SHARES, SMALLEST, LARGEST = 16, 1024, 32_768
 
 
 def shape_of(dataset) -> tuple[int, int, int] | None:
@@ -112,7 +113,8 @@ def build_all(
     dataset: images by images(rows) or batches(size, start), with name, num_images, num_classes,
     labels, fingerprint and describe(); count: of how many images, a fixed random subset, None =
     all; num_features: how many of these are kept one by one for metrics by neighbours and classes;
-    folder, together: as in blocks.run. Errors: ValueError for counts out of range.
+    folder, together: as in blocks.Blocks; [] on processes that do not have all blocks in the end.
+    Errors: ValueError for counts out of range.
     """
     total = dataset.num_images if count is None else count
     if not 2 <= total <= dataset.num_images:
@@ -122,14 +124,18 @@ def build_all(
     rows = choose(dataset.num_images, total)
     kept = np.isin(np.arange(total), choose(total, num_features))
     sums = [_Sums() for _ in extractors]
-    with Progress(total, 'images', f'reference statistics of {dataset.name}') as progress:
+    size = min(max(total // SHARES, SMALLEST), LARGEST)
+    shares = blocks.Blocks(folder, total, size, together)
+    with Progress(shares.rows, 'images', f'reference statistics of {dataset.name}') as progress:
         reader = Reader(dataset, progress)
         work = lambda a, b: _block(reader, extractors, rows[a:b], kept[a:b])
         with contextlib.closing(reader):
-            for block in blocks.run(folder, total, BLOCK, work, together):
+            for block in shares.run(work):
                 for i, found in enumerate(sums):
                     mine = {k: v for k, v in block.items() if k.startswith(f'{i}/')}
                     found.merge({k.partition('/')[2]: v for k, v in mine.items()})
+    if not shares.here:
+        return []
     headers = [identity(dataset, extractor, count, num_features) for extractor in extractors]
     each = zip(extractors, sums, headers)
     return [_reference(dataset, rows[kept], *rest) for rest in each]
@@ -144,31 +150,50 @@ def _reference(dataset, rows, extractor, sums, header):
     return Reference(**arrays, header=header, source=f'the reference of {dataset.name!r}')
 
 
-def open_reference(
+def open_reference(dataset, extractor, *args, **settings) -> Reference:
+    """Return the reference of one extractor: `open_references`, which has the arguments."""
+    return open_references(dataset, [extractor], *args, **settings)[0]
+
+
+def open_references(
     dataset,
-    extractor,
+    extractors: Sequence,
     folder: Any = None,
     count: int | None = None,
     num_features: int = NUM_FEATURES,
     together: bool = False,
-) -> Reference:
-    """Return the reference of a data set in an extractor's features: from the folder, or built now.
+) -> list[Reference]:
+    """Return the references of a data set in some features: from the folder, or built in one pass.
 
-    folder: kept there for the next time; None = not kept; together: as in blocks.run. Errors: as
-    `build` and `reference.load`.
+    folder: kept there for the next time; None = not kept; together: as in blocks.Blocks. Errors: as
+    `build_all` and `reference.load`.
     """
     if folder is None:
-        return build(dataset, extractor, count, num_features)
-    what = identity(dataset, extractor, count, num_features)
+        return build_all(dataset, extractors, count, num_features)
+    whats = [identity(dataset, extractor, count, num_features) for extractor in extractors]
+    paths = [_path(folder, dataset, e, what) for e, what in zip(extractors, whats)]
+    todo = [i for i, p in enumerate(paths) if not p.exists()]
+    # The first process decides: in a bucket another may not see a new file yet.
+    todo = processes.gather(todo)[0] if together else todo
+    if todo:
+        chosen = [extractors[i] for i in todo]
+        parts = files.path(folder) / f'blocks-{files.content_hash([whats[i] for i in todo])}'
+        found = build_all(dataset, chosen, count, num_features, parts, together)
+        for i, reference in zip(todo, found):
+            references.save(reference, paths[i])
+        finish(parts, together)
+    kept = whats[0]['count'], num_features
+    return [references.load(p, dataset, e, *kept) for p, e in zip(paths, extractors)]
+
+
+def _path(folder, dataset, extractor, what):
     name = re.sub(r'\W+', '-', f'{dataset.name}-{extractor.name}')
-    name = f'{name}-{files.content_hash(what)}'
-    p = files.path(folder) / f'reference-{name}.npz'
-    if not p.exists():
-        parts = files.path(folder) / f'blocks-{name}'
-        found = build(dataset, extractor, count, num_features, parts, together)
-        if not together or processes.is_main():
-            references.save(found, p)
-            blocks.remove(parts)
-        if together:
-            processes.gather()
-    return references.load(p, dataset, extractor, what['count'], num_features)
+    return files.path(folder) / f'reference-{name}-{files.content_hash(what)}.npz'
+
+
+def finish(folder: Any, together: bool) -> None:
+    """Delete the blocks of a reference that is written, and let other processes read it."""
+    if not together or processes.is_main():
+        blocks.remove(folder)
+    if together:
+        processes.gather()

@@ -13,10 +13,10 @@ class Reader:
     """Rows of a set of images, ascending; what follows the last ones goes on in the open file.
 
     images: has images(rows), read ahead by threads, or batches(size, start), a stream; and labels,
-    int [n] or None. progress: counts the images that are asked for.
+    int [n] or None. progress: counts the images that are asked for, if given.
     """
 
-    def __init__(self, images, progress):
+    def __init__(self, images, progress=None):
         self.source, self.progress = images, progress
         self._stream, self._first, self._held = None, 0, ((), None)
 
@@ -25,7 +25,8 @@ class Reader:
         found = self._chosen(rows) if hasattr(self.source, 'images') else self._streamed(rows)
         for images, labels in found:
             yield images, labels
-            self.progress.update(len(images))
+            if self.progress:
+                self.progress.update(len(images))
 
     def _chosen(self, rows):
         parts = np.array_split(rows, math.ceil(len(rows) / READ))

@@ -197,8 +197,11 @@ def _load_foreign(p, extractor):
 def paths(given: Any) -> tuple[str, ...]:
     """The files of a setting: 'A', 'A,B', a path, or a sequence of paths."""
     if isinstance(given, str | os.PathLike):
-        given = os.fspath(given).split(',')
-    return tuple(text for p in given if (text := os.fspath(p).strip()))
+        given = os.fspath(given).split(',') if os.fspath(given) else ()
+    found = tuple(os.fspath(p).strip() for p in given)
+    if not all(found):
+        raise ValueError(f'reference ({",".join(found)}): a name between commas is empty')
+    return found
 
 
 def fitting(paths: Sequence[Any], extractor, dataset=None) -> Reference:

@@ -1,6 +1,7 @@
 """Several metrics in one pass over a set of images."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric
 from autoguide_jax.metrics.reference import Reference
 
 
-def empty_banks(metrics: Iterable[FeatureMetric]) -> dict[Extractor, Bank]:
-    """Return for each extractor of some metrics an empty Bank that keeps what they need."""
-    keep = {}
+def empty_banks(metrics: Iterable[FeatureMetric], keep: Iterable[str] = ()) -> dict:
+    """Return {extractor: empty Bank} that keeps what some metrics need, and what is named."""
+    needed = {}
     for metric in metrics:
-        keep.setdefault(metric.features, set()).update(metric.keep)
-    return {extractor: Bank(tuple(sorted(names))) for extractor, names in keep.items()}
+        needed.setdefault(metric.features, set(keep)).update(metric.keep)
+    return {extractor: Bank(tuple(sorted(names))) for extractor, names in needed.items()}
 
 
 def pack(found: dict[Extractor, Bank]) -> dict[str, np.ndarray]:
@@ -31,14 +32,14 @@ def unpack(arrays: dict[str, np.ndarray], found: dict[Extractor, Bank]) -> None:
 
 
 def banks(
-    metrics: Iterable[FeatureMetric], batches: Iterable[tuple[Any, Any]]
+    metrics: Iterable[FeatureMetric], batches: Iterable[tuple[Any, Any]], keep: Iterable[str] = ()
 ) -> dict[Extractor, Bank]:
     """Return for each extractor of some metrics what it tells of all images.
 
     batches: (images uint8 [n, h, w, c], labels int [n] or None); read once, each image goes through
     each extractor once. Errors: ValueError for no images.
     """
-    found = empty_banks(metrics)
+    found = empty_banks(metrics, keep)
     for outputs, labels in stream(list(found), batches):
         for bank, output in zip(found.values(), outputs):
             bank.add(output, labels)
@@ -75,3 +76,25 @@ def score(
     for extractor, bank in found.items():
         reference[extractor].check_labels(bank.labels)
     return [m.estimate(found[m.features], reference[m.features]) for m in metrics]
+
+
+def row(found: Mapping[str, Estimate]) -> dict[str, dict]:
+    """Return some Estimates as a row of results says them, each part by metric.
+
+    metrics: values, None = undefined; undefined: why; errors; no_error: why; intervals: [low, high]
+    of 95 %, none where the error is 0: where nothing varied, nothing is known of what may; parts:
+    values that the metric is the mean of, such as those of each class.
+    """
+    known = {name: e for name, e in found.items() if not math.isnan(e.value)}
+    with_error = {name: e for name, e in known.items() if not math.isnan(e.error)}
+    every = {
+        'intervals': {n: [float(x) for x in e.interval] for n, e in with_error.items() if e.error},
+        'no_error': {n: e.reason for n, e in known.items() if n not in with_error},
+        'parts': {n: e.parts for n, e in known.items() if e.parts is not None},
+    }
+    return {
+        'metrics': {n: float(e.value) if n in known else None for n, e in found.items()},
+        'errors': {n: float(e.error) for n, e in with_error.items()},
+        'undefined': {n: e.reason for n, e in found.items() if n not in known},
+        **{name: part for name, part in every.items() if part},
+    }

@@ -79,27 +79,39 @@ def parallel(fn, items: Iterable) -> list:
 
 
 @contextlib.contextmanager
+def _naming(p):
+    """Name the file in the errors of a damaged npz."""
+    try:
+        yield
+    except files.BROKEN as error:
+        raise ValueError(f'{p} is damaged: {error}') from error
+
+
+@contextlib.contextmanager
 def open_npz_images(p: Any, name: str = 'arr_0') -> Iterator[tuple[tuple, Iterator[np.ndarray]]]:
     """Yield (shape [n, h, w, c], iterator over single images) of one array of an npz, streamed.
 
     Errors: ValueError if it is not a C-ordered uint8 array of four axes, or is cut short.
     """
     with contextlib.ExitStack() as stack:
-        archive = stack.enter_context(
-            zipfile.ZipFile(stack.enter_context(files.path(p).open('rb')))
-        )
-        stream = stack.enter_context(archive.open(f'{name}.npy'))
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f'{p}: {name} has NPY version {version}; 1.0 and 2.0 are known')
-        shape, fortran, dtype = getattr(np.lib.format, f'read_array_header_{version[0]}_0')(stream)
+        file = stack.enter_context(files.path(p).open('rb'))
+        with _naming(p):
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            stream = stack.enter_context(archive.open(f'{name}.npy'))
+            version = np.lib.format.read_magic(stream)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f'{p}: {name} has NPY version {version}; 1.0 and 2.0 are known')
+            header = getattr(np.lib.format, f'read_array_header_{version[0]}_0')
+            shape, fortran, dtype = header(stream)
         if dtype != np.uint8 or len(shape) != 4 or fortran:
             raise ValueError(f'{p}: {name} is {dtype} {shape}; images are uint8 [n, h, w, c]')
 
         def images():
             size = math.prod(shape[1:])
             for _ in range(shape[0]):
-                if len(data := stream.read(size)) < size:
+                with _naming(p):
+                    data = stream.read(size)
+                if len(data) < size:
                     raise ValueError(f'{p}: {name} is cut short')
                 yield np.frombuffer(data, np.uint8).reshape(shape[1:])
 
