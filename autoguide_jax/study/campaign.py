@@ -103,9 +103,9 @@ class Study(Record):
         self.scorer = Scorer(Networks(), self.programs, self.evaluator, table, s.sampler, s.classes)
 
     def note_fewer(self):
-        """Say which metrics the search and the floor have too few images for; neither is published.
+        """Say which metrics the search and the floor have too few images for.
 
-        A search compares scores of equal numbers; the final ones alone must be what they are named.
+        A search compares scores of equal numbers; only the final ones are quoted by their names.
         """
         counts = {'search.images': self.settings.search.images, 'the floor': self.floor_images}
         for name, count in counts.items():
