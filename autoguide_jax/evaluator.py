@@ -100,7 +100,8 @@ class Evaluator:
         self.metrics, self._unfit = {}, {}
         for name in self.names:
             extractor, _, kind = name.rpartition(':')
-            self.metrics[name] = metrics.table.get(kind)(self.extractors[extractor])
+            metric = metrics.table.get(kind)(self.extractors[extractor])
+            self.metrics[name] = metric.relaxed() if allow_fewer else metric
         if count is not None:
             self.check_count(count)
         self.references = self._open_references(cache_dir, together)
