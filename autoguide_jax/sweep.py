@@ -220,11 +220,11 @@ def open_scorer(settings, workdir, networks, claims, vae):
         s.metrics,
         workdir,
         allow_fewer=s.allow_fewer,
+        count=s.images,
     )
     name = f'evaluator-{files.content_hash([facts, s.metrics])}'
     evaluator = claims.once(name, prepare) if claims else prepare()
     evaluator.check_defined(minimised(s.metrics))
-    evaluator.check_count(s.images)
     sampler = config.build(settings.sampler)
     settle = decisions(workdir)
     programs = Programs(sampler, s.batch_size, s.stack, settle=settle, autoencoder=vae)

@@ -382,14 +382,11 @@ class Counted:
 
     identity = 'counted'
 
-    def __init__(self, *_, allow_fewer):
-        assert not allow_fewer
+    def __init__(self, *_, allow_fewer, count):
+        assert not allow_fewer and count == 8
 
     def check_defined(self, name):
         assert name == 'frechet'
-
-    def check_count(self, count):
-        assert count == 8, 'asked before anything is drawn'
 
     def measure(self, batches):
         return {'metrics': {'frechet': 1.0, 'count': sum(len(images) for images, _ in batches)}}

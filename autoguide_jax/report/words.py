@@ -213,9 +213,9 @@ def notes(study):
     judge += f' (its recipe has {accuracy:.1%} accuracy on held-out ones)' if accuracy else ''
     return [
         (
-            'Not FID',
-            f'{judge}. It ranks the arms of this study; it cannot be compared with FID, with other '
-            'data sets, or with the same number at another sample count.',
+            'One ruler',
+            f'{judge}. It ranks the arms of this study; it cannot be compared with distances in '
+            'other features, on other data sets, or at another number of samples.',
         ),
         ('Few samples', f'Each value is taken over {count} images. {_bias(study)}'),
         *_statistics(study, blocks),

@@ -90,9 +90,9 @@ class Study(Record):
                 s.metrics,
                 self.workdir / 'features',
                 allow_fewer=s.allow_fewer,
+                count=s.final.images,
             )
         self.evaluator.check_defined(s.metrics[0])
-        self.evaluator.check_count(s.final.images)
         self.note_fewer()
         self.sampler = config.build(s.sampler)
         settle = decisions(self.workdir)

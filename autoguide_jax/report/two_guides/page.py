@@ -59,8 +59,8 @@ def caption(sweep):
     real = (sweep.meta.get('reference') or {}).get('count', '?')
     kept = ' Below, the first seeds of each setting, the same everywhere, not selected.'
     return (
-        f'{sweep.title} over {sweep.score["images"]} samples against {real} real images; it is '
-        'not an FID and depends on these counts. Dashed line and band: no guidance, w = 1. All '
+        f'{sweep.title} over {sweep.score["images"]} samples against {real} real images, '
+        'and depends on these counts. Dashed line and band: no guidance, w = 1. All '
         'settings share seeds and EMA lengths, which were not searched for; the best of so many '
         f'settings is a little too good, by luck.{kept if sweep.examples else ""}'
     )
