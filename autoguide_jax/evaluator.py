@@ -100,7 +100,8 @@ class Evaluator:
         self.metrics, self._unfit = {}, {}
         for name in self.names:
             extractor, _, kind = name.rpartition(':')
-            self.metrics[name] = metrics.table.get(kind)(self.extractors[extractor])
+            metric = metrics.table.get(kind)(self.extractors[extractor])
+            self.metrics[name] = metric.relaxed() if allow_fewer else metric
         if count is not None:
             self.check_count(count)
         self.references = self._open_references(cache_dir, together)
@@ -182,7 +183,8 @@ class Evaluator:
         found = self._describe('')
         others = {name: self._describe(name) for name in self.extractors if name}
         data = None if self.dataset is None else self.dataset.describe()
-        return {**found, **({'also': others} if others else {}), 'data': data}
+        titles = {name: metric.title for name, metric in self.metrics.items()}
+        return {**found, **({'also': others} if others else {}), 'data': data, 'titles': titles}
 
     def _describe(self, name):
         e, r = self.extractors[name], self.references[name]
@@ -207,6 +209,14 @@ class Evaluator:
     def fewer(self, count: int) -> dict[str, int]:
         """Return metric → images it asks for, where that is more than count."""
         return {name: m.least for name, m in self.metrics.items() if count < m.least}
+
+    def check_defined(self, name: str) -> None:
+        """Raise ValueError if features or reference cannot give this metric, which is minimised."""
+        if name in self._unfit:
+            raise ValueError(
+                f'metrics ({", ".join(self.names)}): {name} is minimised, and has no value with '
+                f'these features: {self._unfit[name]} Or begin with another distance.'
+            )
 
     def check_count(self, count: int) -> None:
         """Raise ValueError if there are fewer images than a metric asks for, and that matters."""

@@ -165,11 +165,21 @@ def summary(rows, name):
     """A metric over sets of seeds: its mean, None without any, and what tells how sure it is.
 
     NAME_sd: the standard deviation (n − 1 below the line) over the sets; NAME_se: with one set,
-    its standard error over draws of the samples, where the metric has one.
+    its standard error over draws of the samples, where the metric has one. Sets without a value
+    are left out, and it is said of how many the mean is.
     """
-    values = [v for row in rows if (v := row['metrics'][name]) is not None]
+    known, left_out = defined(rows, name)
+    values = [row['metrics'][name] for row in known]
     found = {name: float(np.mean(values)) if values else None}
     if len(values) > 1:
-        return {**found, f'{name}_sd': float(np.std(values, ddof=1))}
-    errors = [e for row in rows if (e := row.get('errors', {}).get(name)) is not None]
-    return {**found, f'{name}_se': errors[0]} if values and errors else found
+        found[f'{name}_sd'] = float(np.std(values, ddof=1))
+    elif values and (error := known[0].get('errors', {}).get(name)) is not None:
+        found[f'{name}_se'] = error
+    return {**found, **left_out}
+
+
+def defined(rows, name):
+    """(rows that have a value of a metric, what is printed where these are some but not all)."""
+    known = [row for row in rows if row['metrics'][name] is not None]
+    some = 0 < len(known) < len(rows)
+    return known, {f'{name}: sets with a value': f'{len(known)} of {len(rows)}'} if some else {}

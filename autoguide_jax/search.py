@@ -54,6 +54,7 @@ def minimise(objective, names, settings, seed=0):
     """Evaluate objective({name: value}) at settings.budget different points; return them.
 
     Deterministic: the points depend on names, settings and the values of the objective alone.
+    A value may be None, undefined: no other is worse.
     """
     found = {}
     explore = math.ceil(settings.budget / 2)
@@ -62,7 +63,7 @@ def minimise(objective, names, settings, seed=0):
     centre = np.full(len(names), 0.5)
     while len(found) < settings.budget:
         if len(found) >= explore:
-            best = min(found, key=found.get)
+            best = min(found, key=lambda point: rank(found[point]))
             centre = np.array([to_unit(settings, n, v) for n, v in best])
             half_width = max(0.05, 0.25 * 0.9 ** (len(found) - explore))
         unit = next(draws, None)
@@ -73,6 +74,11 @@ def minimise(objective, names, settings, seed=0):
         if point not in found:
             found[point] = objective(dict(point))
     return [(dict(point), value) for point, value in found.items()]
+
+
+def rank(value):
+    """What values are compared by where the lowest is sought: an undefined one, None, is +inf."""
+    return math.inf if value is None else value
 
 
 def from_unit(settings, name, unit):

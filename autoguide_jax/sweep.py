@@ -23,6 +23,7 @@ from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer, table
+from autoguide_jax.search import rank
 
 
 @dataclass(frozen=True)
@@ -185,13 +186,13 @@ def main(settings, workdir):
             for row in score_all(scorer, asked, claims):
                 rows.append(row)
                 bar.update(1)
-                bar.note(best=min(r['metrics'][first] for r in rows))
+                bar.note(best=min(rank(r['metrics'][first]) for r in rows))
         keep_examples(scorer, pairs, settings.score, claims)
         scorer.merge()
         processes.gather()
     compiled = scorer.programs.count
     print(f'{len(pairs)} settings, {scorer.drawn} images drawn, {compiled} compilation(s)')
-    return sorted(table(rows), key=lambda row: row[first])
+    return sorted(table(rows), key=lambda row: rank(row[first]))
 
 
 def record(scorer, settings, workdir, asked):
@@ -222,6 +223,7 @@ def open_scorer(settings, workdir, networks, claims, vae):
     )
     name = f'evaluator-{files.content_hash([facts, s.metrics])}'
     evaluator = claims.once(name, prepare) if claims else prepare()
+    evaluator.check_defined(minimised(s.metrics))
     evaluator.check_count(s.images)
     sampler = config.build(settings.sampler)
     settle = decisions(workdir)

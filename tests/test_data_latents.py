@@ -385,6 +385,9 @@ class Counted:
     def __init__(self, *_, allow_fewer):
         assert not allow_fewer
 
+    def check_defined(self, name):
+        assert name == 'frechet'
+
     def check_count(self, count):
         assert count == 8, 'asked before anything is drawn'
 

@@ -13,8 +13,8 @@ import scipy.stats
 from PIL import Image
 from webpage import Page
 
-from autoguide_jax import files, report
-from autoguide_jax.report import curves, drawing, page, scores, stats, strips, words
+from autoguide_jax import files, metrics, report
+from autoguide_jax.report import curves, drawing, page, scores, stats, strips, style, words
 from autoguide_jax.report.study import read
 
 N = (None,) * 3
@@ -309,14 +309,49 @@ def test_one_block_has_the_interval_of_its_own_error(small):
     assert 'One training of each network' in text, 'what no interval covers'
 
 
+def test_every_metric_has_a_column_and_distances_are_those_of_the_metrics():
+    for name in metrics.table.names():
+        distance = hasattr(metrics.table.get(name), 'is_distance')
+        assert distance == (stats.column_of(name).key in stats.DISTANCES), name
+
+
+def test_a_study_shows_the_distance_that_it_minimised(small):
+    folder, write = small
+    titles = {'kid': 'KID', 'frechet': 'FID', 'precision': 'precision (Inception)'}
+    meta = {**fake_study.about(), 'metrics': ['kid', 'frechet', 'recall'], 'titles': titles}
+    files.write_json(folder / 'study.json', {**meta, 'metric_title': 'FID'})
+    rows = finals('none', [0.002, 0.0021, 0.0022])
+    rows += fake_study.rows_of('autoguidance', np.random.default_rng(0))
+    for row in rows:
+        value, guided = row['metrics']['frechet'], row['arm'] == 'autoguidance'
+        row['metrics']['kid'] = (value - 3.8) / 1e4 if guided else value
+        row['metrics']['frechet'] = 5.0
+    rows += [{**row, 'arm': 'cfg', 'key': f'c{row["key"]}'} for row in finals('none', [1.0])]
+    rows[-1] |= {'metrics': {'kid': None}, 'undefined': {'kid': 'too few'}}
+    study = write(rows)
+    assert study.columns[:3] == ['kid', 'frechet', 'precision']
+    table = report.main(folder)
+    assert table[0]['distance'] == pytest.approx(0.0021) and table[0]['frechet'] == 5.0
+    parsed = Page((folder / 'report.html').read_text())
+    text = ' '.join(parsed.words).replace('\u00a0', ' ')
+    assert 'Method KID ↓ best of n FID ↓ Precision ↑' in text
+    assert 'the KID from 0.0021' in words.answer(study)[0] and '%)' not in words.answer(study)[0]
+    assert '(no value: too few)' in text and '0.00210' in text
+    assert 'is a kernel distance between the features' in text
+    low, high = scores.weights(study, style.LIGHT).axes[0].get_ylim()
+    assert low < min(study.stat('autoguidance').values) < 0 < 0.0022 < high
+
+
 def test_scores_of_too_few_images_are_named(small):
     rows = finals('none', [9.0, 8.0, 7.0])
     for row in rows:
         row |= {'fewer': {'frechet': 50_000}, 'images': 1500}
+    rows.append({**rows[0], 'key': 'try', 'phase': 'search', 'images': 500, 'seeds': [0, 1500]})
     small[1](rows)
     report.main(small[0])
     text = ''.join(Page((small[0] / 'report.html').read_text()).words)
-    assert 'FD (digit classifier) asks for 50000 images; the scores here have 1500.' in text
+    told = 'the final scores have 1500, the search and scans have 500.'
+    assert f'FD (digit classifier) asks for 50000 images; {told}' in text
 
 
 def test_curves_have_the_interval_of_each_score(small):

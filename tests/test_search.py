@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from autoguide_jax.search import SearchSettings, from_unit, minimise, to_unit
+from autoguide_jax.search import SearchSettings, from_unit, minimise, rank, to_unit
 
 NAMES = ('weight', 'main_std', 'guide_std')
 
@@ -61,6 +61,18 @@ def test_a_grid_smaller_than_the_budget_is_searched_whole():
     settings = SearchSettings(budget=50, weight=(1.1, 1.3))
     found = minimise(lambda p: p['weight'], ['weight'], settings)
     assert sorted(point['weight'] for point, _ in found) == [1.1, 1.15, 1.2, 1.25, 1.3]
+
+
+def test_an_undefined_value_is_worse_than_any_other():
+    """Of the whole left half nothing is known; the second half of the budget looks at the right."""
+    partly = lambda point: bowl(point) if point['weight'] > 2.05 else None
+    found = minimise(partly, NAMES, SearchSettings(budget=32))
+    refined = [value for _, value in found[20:]]
+    assert None in [value for _, value in found[:16]]
+    assert sum(value is None for value in refined) < len(refined) / 2
+    best = min(found, key=lambda item: rank(item[1]))
+    assert best[1] is not None and rank(None) == math.inf
+    assert len(minimise(lambda point: None, NAMES, SearchSettings(budget=8))) == 8
 
 
 @pytest.mark.parametrize('name', ['weight', 'main_std', 'lo', 'hi'])

@@ -11,7 +11,7 @@ import pytest
 from autoguide_jax import config, files, pairs, study
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Pair
 from autoguide_jax.scorer import Scorer
-from autoguide_jax.study.campaign import Study
+from autoguide_jax.study.campaign import Study, summary
 from autoguide_jax.study.record import mean_and_spread
 from autoguide_jax.study.settings import Settings
 
@@ -97,9 +97,79 @@ def test_too_few_images_are_refused_before_any_is_drawn_or_said_to_be(
     assert table[0]['frechet: fewer images than'] == 65
     shutil.copytree(workdir, tmp_path / 'copy')
     monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('images were drawn'))
-    strict = {**TREE, 'allow_fewer': False, 'final': {'images': 70, 'repeats': 1}}
+    strict = {**TREE, 'allow_fewer': False}
     with pytest.raises(ValueError, match=r'frechet .* asks for 65 images, there are 40'):
         study.main(config.parse(Settings, strict), tmp_path / 'copy')
+
+
+def test_the_search_may_have_fewer_images_than_the_final_scores(finished, tmp_path, capsys):
+    shutil.copytree(finished[0], tmp_path / 'copy')
+    strict = {**TREE, 'allow_fewer': False, 'final': {'images': 65, 'repeats': 1}}
+    Study(config.parse(Settings, strict), tmp_path / 'copy').open()
+    notes = [line for line in capsys.readouterr().err.splitlines() if 'asks for' in line]
+    assert notes == ['search.images: frechet asks for 65 images, has 40'], 'not of the floor, of 65'
+
+
+def test_what_the_features_cannot_give_is_not_minimised(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished[0], tmp_path / 'copy')
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('images were drawn'))
+    spatial = config.parse(Settings, {**TREE, 'metrics': ['sfid', 'frechet']})
+    with pytest.raises(ValueError, match='sfid is minimised, and has no value .*needs the mu_s'):
+        study.main(spatial, tmp_path / 'copy')
+
+
+def test_a_setting_without_a_value_is_not_chosen_and_stops_nothing(
+    finished, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(finished[0], tmp_path / 'copy')
+    (tmp_path / 'copy' / 'results.jsonl').unlink()
+    seen = []
+
+    def measure(_, pair, first, count):
+        guided = pair.guide.run != ''
+        seen.extend([guided] * (first == 0))
+        # The first try of the guided arm, all of the other, and one of the final sets have none.
+        none = first == 0 and (not guided or seen.count(True) == 1) or first == 1_000_000
+        return {
+            'setting': pairs.setting_row(pair),
+            'seeds': [first, count],
+            'metrics': {'frechet': None if none else pair.main.std, 'class_accuracy': None},
+            'errors': {},
+            'undefined': {'class_accuracy': 'no labels'},
+            'images': count,
+        }
+
+    monkeypatch.setattr(Scorer, 'measure', measure)
+    table = study.main(config.parse(Settings, TREE), tmp_path / 'copy')
+    rows = files.read_jsonl(tmp_path / 'copy' / 'results.jsonl')
+    tries = [r for r in rows if r['phase'] == 'search' and r['arm'] == 'guided']
+    values = [row['metrics']['frechet'] for row in tries]
+    assert values[0] is None and len(tries) == 3
+    guided, none = table
+    assert guided['main_std'] == pytest.approx(min(filter(None, values)), abs=1e-3)
+    assert 'search of none: frechet has no value anywhere' in capsys.readouterr().err
+    assert none['frechet: sets with a value'] == '1 of 2'
+    assert none['class_accuracy: none, because'] == 'no labels'
+
+
+def test_the_printed_row_is_of_the_sets_that_have_a_value():
+    row = lambda value, **more: {'metrics': {'frechet': value}, **more}
+    known = row(2.0, errors={'frechet': 0.5}, fewer={'frechet': 65})
+    arms = {'a': types.SimpleNamespace(title='A')}
+    settings = types.SimpleNamespace(arms=arms, metrics=('frechet',))
+
+    def printed(*rows):
+        final = lambda name: list(rows)
+        told = types.SimpleNamespace(settings=settings, chosen={'a': {}}, final_rows=final)
+        return summary(told, 'a')
+
+    assert printed(row(None), known) == {
+        'arm': 'A',
+        'frechet': '2.000 ± 0.500',
+        'frechet: sets with a value': '1 of 2',
+        'frechet: fewer images than': 65,
+    }
+    assert set(printed(known)) == {'arm', 'frechet', 'frechet: fewer images than'}
 
 
 def test_one_set_of_seeds_is_printed_with_its_own_error():

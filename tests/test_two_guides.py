@@ -22,6 +22,7 @@ from autoguide_jax import (
     config,
     files,
     generate,
+    pairs,
     processes,
     report,
     sample_sets,
@@ -55,8 +56,8 @@ def runs(tmp_path_factory):
 
 
 def settings(cls, name, **overrides):
-    pairs = list(overrides.items())
-    return config.parse(cls, config.load(f'configs/two_guides.py{name}', pairs, cls))
+    given = list(overrides.items())
+    return config.parse(cls, config.load(f'configs/two_guides.py{name}', given, cls))
 
 
 @pytest.fixture(scope='module')
@@ -101,6 +102,66 @@ def test_a_sweep_of_too_few_images_is_refused_before_any_is_drawn(swept, runs, m
     strict = settings(sweep.Settings, '', **runs, **{**GRID, 'score.allow_fewer': 'false'})
     with pytest.raises(ValueError, match=r'frechet .* asks for 65 images, there are 30'):
         sweep.main(strict, workdir)
+
+
+def test_a_sweep_by_what_the_features_cannot_give_is_refused(swept, runs, monkeypatch):
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('images were drawn'))
+    spatial = settings(sweep.Settings, '', **runs, **{**GRID, 'score.metrics': 'sfid,frechet'})
+    with pytest.raises(ValueError, match='sfid is minimised, and has no value .*needs the mu_s'):
+        sweep.main(spatial, swept[0])
+
+
+def test_a_setting_without_a_value_comes_last_and_stops_nothing(swept, tmp_path, monkeypatch):
+    workdir, chosen, _ = swept
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    (tmp_path / 'results.jsonl').unlink()
+
+    def measure(_, pair, first, count):
+        rule = pair.guidance
+        none = rule.weight == 1 or rule.alpha == 1 or (rule.weight == 1.5 and first == 2_000_000)
+        return {
+            'setting': pairs.setting_row(pair),
+            'seeds': [first, count],
+            'metrics': {'frechet': None if none else 3 - rule.weight + rule.alpha},
+            'undefined': {'frechet': 'too odd'} if none else {},
+            'nfe': {'main': 5, 'guide': 5},
+            'seconds': 1.0,
+        }
+
+    monkeypatch.setattr(Scorer, 'measure', measure)
+    table = sweep.main(chosen, tmp_path)
+    assert [row['frechet'] for row in table] == [1.0, 1.5, 1.5, 2.0, None, None, None]
+    some = {row['weight']: row.get('frechet: sets with a value') for row in table[:4]}
+    assert some == {2.0: None, 1.5: '1 of 2'}
+    report.main(tmp_path)
+    text = ' '.join(Page((tmp_path / 'report.html').read_text()).words)
+    assert 'in 8 of 14 scores: too odd' in text and 'Autoguidance alone' not in text
+    rows = files.read_jsonl(tmp_path / 'results.jsonl')
+    only = [row for row in rows if row['metrics']['frechet'] is None]
+    files.write_jsonl(
+        tmp_path / 'results.jsonl', [r for r in only if r['setting']['weight'] != 1.5]
+    )
+    with pytest.raises(ValueError, match=r'no setting with w ≠ 1 has FD \(.*\): too odd'):
+        report.main(tmp_path)
+
+
+def test_the_page_names_the_metric_that_it_shows(tmp_path):
+    made_up(tmp_path, lambda w, a, i: (w - 1.4) / 1000 + i * 1e-5)
+    rows = files.read_jsonl(tmp_path / 'results.jsonl')
+    for row in rows:
+        row['metrics'] = {'kid': row['metrics'].pop('frechet'), 'frechet': 7.0}
+    files.write_jsonl(tmp_path / 'results.jsonl', rows)
+    meta = files.read_json(tmp_path / 'sweep.json')
+    meta['settings']['score']['metrics'] = ['kid', 'frechet']
+    old = {**meta, 'metric_title': 'FID'}
+    files.write_json(tmp_path / 'sweep.json', old)
+    assert read(tmp_path).title == 'Kernel distance', 'the title of old files is that of frechet'
+    files.write_json(tmp_path / 'sweep.json', {**old, 'titles': {'kid': 'KID', 'frechet': 'FID'}})
+    found = read(tmp_path)
+    heads = list(page.table_rows(found)[0])
+    assert heads[4:6] == ['KID ↓', 'FID ↓'] and page.table_rows(found)[0]['KID ↓'][:6] == '−0.000'
+    panel = figure.draw(found, style.LIGHT).axes[0]
+    assert panel.get_ylabel().startswith('KID') and panel.get_ylim()[0] < -0.00039
 
 
 def test_the_printed_row_of_one_set_of_seeds_has_its_standard_error():
@@ -343,6 +404,7 @@ def test_the_shown_settings_are_json(swept):
     meta = json.loads((workdir / 'sweep.json').read_text())
     assert meta['settings']['sweep']['alpha'] == [0.0, 0.5, 1.0]
     assert len(meta['rows']) == 14 and meta['reference']['count'] == 1797
+    assert meta['titles'] == {'frechet': meta['metric_title']}
 
 
 def test_guides_may_have_conditions_of_their_own():

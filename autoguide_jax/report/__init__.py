@@ -34,7 +34,7 @@ FIGURES = {
         'Bands and whiskers are 95 % intervals: those of the line follow from the standard error '
         'of each score, where it has one, those of the marker and of the dashed line from the '
         'fresh blocks. '
-        'The line has fewer images, which makes every distance larger: compare lines with lines, '
+        'The line has fewer images, which makes most distances larger: compare lines with lines, '
         'and markers with the dashed line.',
     ),
     'ema': (

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from autoguide_jax.report import style
-from autoguide_jax.report.drawing import WIDE, images_seen, label_ends, new, score_axis
+from autoguide_jax.report.drawing import WIDE, images_seen, label_ends, limits, new, score_axis
 from autoguide_jax.report.stats import number
 
 
@@ -149,8 +149,9 @@ def search(study, look):
         end = trace[-1] if math.isfinite(trace[-1]) else None
         ends.append((study.title(arm), colours[arm], end))
     starts = sorted(trace[0] for trace in best.values() if math.isfinite(trace[0]))
-    high = min(max(finite), 4 * starts[len(starts) // 2]) if starts else max(finite)
-    score_axis(panel.yaxis, max(min(finite), 1e-9) / 1.15, high * 1.1)
+    middle = starts[len(starts) // 2] if starts else 0
+    high = min(max(finite), 4 * middle) if middle > 0 else max(finite)
+    score_axis(panel.yaxis, *limits(min(finite), high, 1.15, 1.1))
     panel.set_xlim(1, max(longest, 2))
     panel.set(xlabel='evaluations spent', ylabel=f'best {study.metric_title} so far')
     figure.get_layout_engine().set(rect=(0, 0, 0.79, 1))

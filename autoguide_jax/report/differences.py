@@ -1,8 +1,8 @@
 """The table of differences: every arm less the unguided and less the best, on the same seeds."""
 
 from autoguide_jax.report.sheet import esc
-from autoguide_jax.report.stats import decimals
-from autoguide_jax.report.tables import DASH, ends_of, name_of, table, title_of
+from autoguide_jax.report.stats import decimals, title_of
+from autoguide_jax.report.tables import DASH, ends_of, name_of, table
 from autoguide_jax.report.words import excludes, text_of
 
 
@@ -11,11 +11,11 @@ def build(study):
 
     Empty as long as no two arms of one main network were scored.
     """
-    keys = [key for key in ('frechet', 'precision', 'recall') if _bases(study, key)]
+    keys = [key for key in (study.distance, 'precision', 'recall') if _bases(study, key)]
     if not keys:
         return ''
-    columns = [(key, 'the unguided') for key in keys] + [('frechet', 'the best')]
-    heads = ''.join(f'<th>{esc(title_of(study, key))} less {who}</th>' for key, who in columns)
+    columns = [(key, 'the unguided') for key in keys] + [(study.distance, 'the best')]
+    heads = ''.join(f'<th>{esc(title_of(study.meta, key))} less {who}</th>' for key, who in columns)
     others = [_bases(study, key) for key in keys] + [_best_of(study)]
     stats = [
         {arm: study.difference(arm, base, key) for arm, base in bases.items()}

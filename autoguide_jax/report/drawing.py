@@ -87,6 +87,27 @@ def score_axis(axis, low, high):
     getattr(axes, f'set_{name}lim')(low, high)
 
 
+def limits(low, high, below, above):
+    """Return the ends of an axis from low / below to high · above.
+
+    Scores that reach 0 or less, as unbiased ones may, get these shares of their span as margins.
+    """
+    if low > 0:
+        return low / below, high * above
+    span = (high - low) or 1.0
+    return low - (below - 1) * span, high + (above - 1) * span
+
+
+def shades(grid):
+    """Return scores as shares 0…1 of their range, on a logarithmic scale if all are positive.
+
+    Distances are read as ratios; one bad corner must not wash out the rest.
+    """
+    scaled = np.log(grid) if np.nanmin(grid) > 0 else grid
+    low = np.nanmin(scaled)
+    return (scaled - low) / max(np.nanmax(scaled) - low, 1e-9)
+
+
 def centre(value):
     """Return the mean of a Stat, or a plain number itself."""
     return getattr(value, 'mean', value)

@@ -58,7 +58,7 @@ def _hero_row(study, arm, index, heads, places):
     cost = f'<br>{words.times(price)} computation' if price else ''
     ends = words.interval_of(stat, places) if stat else ''
     between = f'<br>95\u00a0%: {ends}' if ends else ''
-    under = f'{esc(study.metric_title)}{between}{cost}' if stat else 'not scored yet'
+    under = f'{esc(study.metric_title)}{between}{cost}' if stat else esc(study.unscored(arm))
     return (
         f'<div class="hero-row"><div><div class="who">{dot}{esc(study.title(arm))}</div>{score}'
         f'<div class="note">{under}</div></div>{_strip(study, arm, index, heads)}</div>'

@@ -8,7 +8,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from autoguide_jax.report import style
-from autoguide_jax.report.drawing import HALF, WIDE, bar, half, label_points, new, score_axis
+from autoguide_jax.report.drawing import (
+    HALF,
+    WIDE,
+    bar,
+    half,
+    label_points,
+    limits,
+    new,
+    score_axis,
+    shades,
+)
 from autoguide_jax.report.stats import METRICS, NORMAL
 from autoguide_jax.report.study import REAL, std_of, weight_of
 
@@ -92,8 +102,8 @@ def _score_limits(study, shown, curves, tries):
     values += [v for stat in finals for v in stat.interval or (stat.mean,)]
     lowest = min(tried + values)
     values = values or tried
-    lowest, highest = max(lowest, 1e-6), max(values)
-    return lowest / 1.15, min(highest * 1.12, 60 * lowest)
+    low, high = limits(lowest, max(values), 1.15, 1.12)
+    return low, min(high, 60 * lowest) if lowest > 0 else high
 
 
 def _weight_legend(look):
@@ -145,15 +155,12 @@ def _heat_panel(panel, study, arm, look, cmap):
     cells = _cells(study, arm)
     xs, ys = sorted({k[0] for k in cells}), sorted({k[1] for k in cells})
     grid = np.array([[cells.get((x, y), np.nan) for x in xs] for y in ys])
-    low, high = np.nanmin(grid), np.nanmax(grid)
-    # Distances are read as ratios; one bad corner must not wash out the rest.
-    scaled = np.log(np.clip(grid, 1e-9, None))
+    low, scaled = np.nanmin(grid), shades(grid)
     panel.pcolormesh(scaled, cmap=cmap, edgecolors=look.paper, linewidth=1.5)
     for (i, j), value in np.ndenumerate(grid):
-        share = (scaled[i, j] - np.log(max(low, 1e-9))) / max(np.log(high / max(low, 1e-9)), 1e-9)
         text = '–' if np.isnan(value) else f'{value:.{study.places()}f}'
         bold = 'bold' if value == low else 'normal'
-        ink = look.muted if np.isnan(value) else ink_on(cmap(share))
+        ink = look.muted if np.isnan(value) else ink_on(cmap(scaled[i, j]))
         panel.text(j + 0.5, i + 0.5, text, ha='center', va='center', color=ink, weight=bold)
     panel.set_xticks(np.arange(len(xs)) + 0.5, [f'{x:g}' for x in xs])
     panel.set_yticks(np.arange(len(ys)) + 0.5, [f'{y:g}' for y in ys])

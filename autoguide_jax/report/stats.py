@@ -55,6 +55,42 @@ METRICS = {
             ('frechet',),
         ),
         Metric(
+            'frechet_infinity',
+            'Fréchet distance ∞',
+            'lower',
+            'distance between the feature distributions of samples and real images, extrapolated '
+            'to infinitely many samples; may be negative',
+            ('frechet_infinity',),
+        ),
+        Metric(
+            'sfid',
+            'Spatial Fréchet distance',
+            'lower',
+            'distance between the distributions of features that keep their places',
+            ('sfid',),
+        ),
+        Metric(
+            'class_frechet',
+            'Fréchet distance within classes',
+            'lower',
+            'mean over classes of the distance between samples and real images of that class',
+            ('class_frechet',),
+        ),
+        Metric(
+            'kid',
+            'Kernel distance',
+            'lower',
+            'kernel distance between the features of samples and real images; may be negative',
+            ('kid',),
+        ),
+        Metric(
+            'inception_score',
+            'Inception score',
+            'higher',
+            'classes that are sure for each sample and even over all; sees no real images',
+            ('inception_score',),
+        ),
+        Metric(
             'precision',
             'Precision',
             'higher',
@@ -97,8 +133,42 @@ METRICS = {
             'variance within a class, relative to real images; below 1 = less varied',
             ('class_variance_ratio', 'class_variance'),
         ),
+        Metric(
+            'class_entropy',
+            'Class entropy',
+            'higher',
+            'evenness of the classes that the classifier gives the samples, in nats: low where '
+            'classes are missing',
+            ('class_entropy',),
+        ),
+        Metric(
+            'authenticity',
+            'Authenticity',
+            'higher',
+            'share of samples that are no near-copies of a training image; that of held-out images '
+            'is below 1',
+            ('authenticity',),
+        ),
     )
 }
+# Their names depend on the features: FID, or FD of others.
+DISTANCES = tuple(key for key, metric in METRICS.items() if metric.better == 'lower')
+NAMED = (*DISTANCES, 'inception_score')
+UNBIASED = ('frechet_infinity', 'kid')
+
+
+def column_of(name):
+    """Return the Metric that a name in a row is of, None for an unknown one."""
+    return next((metric for metric in METRICS.values() if name in metric.names), None)
+
+
+def title_of(meta: Mapping, key: str) -> str:
+    """Return what a page calls a column: where the features name it, as study.json says.
+
+    Old files tell the title of the Fréchet distance alone, as metric_title.
+    """
+    titles = meta.get('titles') or {'frechet': meta.get('metric_title')}
+    return (key in NAMED and titles.get(key)) or METRICS[key].title
 
 
 class Stat(NamedTuple):
@@ -194,13 +264,17 @@ def marks(metric: Metric, stats: Mapping, difference: Callable) -> dict:
 
 
 def decimals(stats):
-    """Return how many decimals a column is shown with, at most four.
+    """Return how many decimals a column is shown with, at most four, or six if all are below 0.1.
 
-    Its largest spread then has two digits if they are below 50, else one.
+    Its largest spread then has two digits if they are below 50, else one; without spreads the
+    largest mean has three or more digits.
     """
     spreads = [stat.spread for stat in stats if stat and stat.spread]
     largest = max((abs(stat.mean) for stat in stats if stat), default=1.0)
     if not spreads:
+        if 0 < largest < 0.1:
+            return min(6, 2 - math.floor(math.log10(largest)))
         return 3 if largest < 10 else 1
     needed = math.ceil(0.7 - math.log10(max(spreads)))
-    return max(0, min(needed, 4 if largest < 1 else 3 if largest < 100 else 1))
+    most = next((n for end, n in ((0.1, 6), (1, 4), (100, 3)) if largest < end), 1)
+    return max(0, min(needed, most))

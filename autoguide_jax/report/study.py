@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Stat, decimals, number, paired
+from autoguide_jax.report.stats import METRICS, Stat, decimals, number, paired, title_of
 
 REAL = 'real'
 SELECTING = ('search', 'curve', 'heatmap')
+SCORED = {'final': 'the final scores', 'floor': 'the floor'}
 ROLES = {
     'baseline': ('none', 'unguided'),
     'cfg': ('cfg',),
@@ -33,8 +34,22 @@ class Study:
     samples: dict[str, tuple[np.ndarray, np.ndarray]]
 
     @property
+    def distance(self):
+        """The metric that was minimised: the first of the study's."""
+        first = (self.meta.get('metrics') or ['frechet'])[0]
+        return first if first in METRICS else 'frechet'
+
+    @property
+    def columns(self):
+        """Metrics that have a value, the distance before all others."""
+        keys = dict.fromkeys([self.distance, *METRICS])
+        arms = (*self.arms, REAL)
+        return [key for key in keys if any(self.stat(arm, key) for arm in arms)]
+
+    @property
     def metric_title(self):
-        return self.meta.get('metric_title') or METRICS['frechet'].title
+        """What the distance is called."""
+        return title_of(self.meta, self.distance)
 
     @property
     def data(self):
@@ -56,20 +71,22 @@ class Study:
         """Return the rows of a phase, of one arm if it is given."""
         return [r for r in self.rows if r['phase'] == phase and arm in (None, r['arm'])]
 
-    def estimate(self, row, key='frechet'):
+    def estimate(self, row, key=None):
         """Return (value, standard error) of a metric of a row, None for what is not known.
+
+        key: a metric, None = the distance; the same in what follows.
 
         Class variance that is stored as an absolute number is divided by that of real images.
         """
         found, errors = row.get('metrics') or {}, row.get('errors') or {}
-        for name in METRICS[key].names:
+        for name in METRICS[key or self.distance].names:
             if (value := number(found.get(name))) is not None:
                 unit = self._real_variance if name == 'class_variance' else 1.0
                 error = number(errors.get(name))
                 return number(value / unit), None if error is None else number(error / unit)
         return None, None
 
-    def value(self, row, key='frechet'):
+    def value(self, row, key=None):
         """Return a metric of a row; None if it is missing, undefined or not finite."""
         return self.estimate(row, key)[0]
 
@@ -79,30 +96,39 @@ class Study:
         found = [v for row in rows if (v := number(row.get('class_variance')))]
         return sum(found) / len(found) if found else float('nan')
 
-    def blocks(self, arm, key='frechet'):
+    def blocks(self, arm, key=None):
         """Return seeds → (value, standard error or None) of an arm's final rows ('real': floor)."""
         rows = self.of('floor') if arm == REAL else self.of('final', arm)
         found = {tuple(r.get('seeds') or [i]): self.estimate(r, key) for i, r in enumerate(rows)}
         return {seeds: found[seeds] for seeds in found if found[seeds][0] is not None}
 
-    def stat(self, arm, key='frechet'):
+    def stat(self, arm, key=None):
         """Return the Stat of an arm's final rows (of the floor's for 'real'), None without any."""
         found = self.blocks(arm, key).values()
         return Stat(*zip(*found)) if found else None
 
-    def difference(self, arm, other, key='frechet'):
+    def difference(self, arm, other, key=None):
         """Return the Stat of arm − other on the seed blocks that both have, None without any."""
         return paired(self.blocks(arm, key), self.blocks(other, key))
 
+    def unscored(self, arm):
+        """Return why an arm has no distance, in a few words."""
+        rows = self.of('floor') if arm == REAL else self.of('final', arm)
+        reasons = [(row.get('undefined') or {}).get(self.distance) for row in rows]
+        why = next(filter(None, reasons), '')
+        return ('no value' + (f': {why}' if why else '')) if rows else 'not scored yet'
+
     def fewer(self):
-        """Return metric → (images that it asks for, images of its scores), where these are less."""
+        """Return metric → (images that it asks for, {which scores have less: how many})."""
         found = {}
         for row in self.rows:
             for name, least in (row.get('fewer') or {}).items():
-                found.setdefault(name, (least, set()))[1].add(row.get('images'))
-        return {name: (least, sorted(filter(None, n))) for name, (least, n) in found.items()}
+                which = SCORED.get(row['phase'], 'the search and scans')
+                counts = found.setdefault(name, (least, {}))[1]
+                counts.setdefault(which, set()).add(row.get('images'))
+        return found
 
-    def places(self, key='frechet'):
+    def places(self, key=None):
         """Return how many decimals a metric is shown with, everywhere on the page."""
         return decimals([self.stat(arm, key) for arm in (*self.arms, REAL)])
 

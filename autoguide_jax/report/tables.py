@@ -5,7 +5,7 @@ import math
 from autoguide_jax.report.curves import traces
 from autoguide_jax.report.drawing import plain_number
 from autoguide_jax.report.sheet import esc
-from autoguide_jax.report.stats import METRICS, marks
+from autoguide_jax.report.stats import METRICS, marks, title_of
 from autoguide_jax.report.study import REAL, std_of
 from autoguide_jax.report.words import (
     interval_of,
@@ -21,8 +21,8 @@ DASH = '<td>–</td>'
 def quality(study):
     """Every metric as mean ± sd and interval, best and ties marked among equal main networks."""
     arms = [*study.arms, REAL]
-    stats = {key: {arm: study.stat(arm, key) for arm in arms} for key in METRICS}
-    shown = [key for key in METRICS if any(stats[key].values())]
+    shown = study.columns
+    stats = {key: {arm: study.stat(arm, key) for arm in arms} for key in shown}
     heads = ''.join(_metric_head(study, key) for key in shown)
     head = f'<tr><th>Method</th>{heads}</tr>'
     body, groups = [], study.groups()
@@ -45,16 +45,11 @@ def _marks(study, key, members):
 
 
 def _metric_head(study, key):
-    metric, title = METRICS[key], title_of(study, key)
+    metric, title = METRICS[key], title_of(study.meta, key)
     cell = f'<th title="{esc(metric.meaning)}">{esc(title)}&nbsp;{metric.arrow()}</th>'
-    if key != 'frechet':
+    if key != study.distance:
         return cell
     return f'{cell}<th>best of n</th><th class="text" aria-label="range"></th>'
-
-
-def title_of(study, key):
-    """What a column of a metric is called."""
-    return study.metric_title if key == 'frechet' else METRICS[key].title
 
 
 def _quality_row(study, arm, shown, stats, marked):
@@ -64,10 +59,10 @@ def _quality_row(study, arm, shown, stats, marked):
         mark = marked.get(key, {}).get(arm, '')
         # Draws from one reference overlap: they have a spread, but no interval.
         cells.append(_stat_cell(stat, places, mark, interval=arm != REAL))
-        if key == 'frechet':
+        if key == study.distance:
             cells += _best_and_range(study, arm, stat, stats[key], places)
     kind = ' class="real"' if arm == REAL else ''
-    return f'<tr{kind} data-arm="{esc(arm)}">{_name(study, arm, stats)}{"".join(cells)}</tr>'
+    return f'<tr{kind} data-arm="{esc(arm)}">{_name(study, arm)}{"".join(cells)}</tr>'
 
 
 def _stat_cell(stat, places, mark, interval=True):
@@ -91,7 +86,7 @@ def ends_of(stat, places):
 def _best_and_range(study, arm, stat, stats, places):
     if stat is None:
         return [DASH, '<td></td>']
-    best = stat.best(METRICS['frechet'])
+    best = stat.best(METRICS[study.distance])
     return [
         f'<td class="two" data-best="{best!r}">{text_of(best, places)} '
         f'<small>of {stat.n}</small></td>',
@@ -134,14 +129,14 @@ def name_of(study, arm):
     return f'<th scope="row">{dot}{esc(study.title(arm))}</th>'
 
 
-def _name(study, arm, stats):
+def _name(study, arm):
     colour = colour_of(study, arm)
     if arm == REAL:
         about = 'the floor: drawn from the reference'
     else:
         about = study.arms[arm].get('description') or ''
-    if stats['frechet'][arm] is None:
-        about = f'{about} (not scored yet)'.strip()
+    if study.stat(arm) is None:
+        about = f'{about} ({study.unscored(arm)})'.strip()
     return (
         f'<th scope="row"><span class="dot" style="background:{colour}"></span>'
         f'{esc(study.title(arm))}<small>{esc(about)}</small></th>'
@@ -245,10 +240,10 @@ def rows(study):
         row |= {
             'low': low,
             'high': high,
-            'best': stat and stat.best(METRICS['frechet']),
+            'best': stat and stat.best(METRICS[study.distance]),
             'n': stat.n if stat else 0,
         }
-        for key in list(METRICS)[1:]:
+        for key in [key for key in study.columns if key != study.distance]:
             other = study.stat(arm, key)
             row[key] = other and other.mean
         cost = None if arm == REAL else study.cost(arm)

@@ -1,6 +1,6 @@
 """The sentences that the numbers write: the answer, and how to read the rest."""
 
-from autoguide_jax.report.stats import METRICS, decimals
+from autoguide_jax.report.stats import METRICS, UNBIASED, column_of, decimals, title_of
 
 MINUS = '−'
 
@@ -66,15 +66,16 @@ def _distance(study, auto, base):
     mine, other, apart = study.stat(auto), study.stat(base), study.difference(auto, base)
     places = study.places()
     numbers = f'from {plus_minus(other, places)} to {plus_minus(mine, places)}'
-    change = mine.mean / other.mean - 1 if other.mean else 0.0
-    percent = f'{change:+.0%}'.replace('-', MINUS)
     if apart and apart.excludes_zero is False:
         return (
             f'Autoguidance takes the {study.metric_title} {numbers}: {_told(apart)}, so this study '
             f'shows no difference{_wins(apart)}.'
         )
-    verb = 'lowers' if change < 0 else 'raises'
-    result = f'Autoguidance {verb} the {study.metric_title} {numbers} ({percent})'
+    verb = 'lowers' if mine.mean < other.mean else 'raises'
+    # An unbiased distance may be negative: of that there is no percentage.
+    ratio = mine.mean / other.mean if min(mine.mean, other.mean) > 0 else None
+    percent = f' ({ratio - 1:+.0%})'.replace('-', MINUS) if ratio else ''
+    result = f'Autoguidance {verb} the {study.metric_title} {numbers}{percent}'
     return f'{result}: {_told(apart)}{_wins(apart)}.'
 
 
@@ -132,13 +133,13 @@ def _known(apart):
 
 def short_of(study):
     """Return a sentence for every metric that asks for more images than it was given, or []."""
-    names = {name: metric for metric in METRICS.values() for name in metric.names}
     found = []
     for name, (least, counts) in study.fewer().items():
-        title = names[name].title if name in names and name != 'frechet' else name
-        title = study.metric_title if name == 'frechet' else title
-        given = ' and '.join(map(str, counts)) or 'fewer'
-        found.append(f'{title} asks for {least} images; the scores here have {given}.')
+        metric = column_of(name)
+        title = title_of(study.meta, metric.key) if metric else name
+        told = lambda counts: ' and '.join(map(str, sorted(counts - {None}))) or 'fewer'
+        given = [f'{who} have {told(n)}' for who, n in counts.items()]
+        found.append(f'{title} asks for {least} images; {", ".join(given)}.')
     return found
 
 
@@ -190,6 +191,16 @@ def _statistics(study, blocks):
     ]
 
 
+def _bias(study):
+    """What few samples do to the distance."""
+    if study.distance in UNBIASED:
+        return 'It is not too high for few samples, but less sure; it may fall below 0.'
+    return (
+        'A Fréchet distance of few samples is too high by an amount that depends on their number, '
+        'so all arms use the same.'
+    )
+
+
 def notes(study):
     """Return (heading, text) of what a reader must know to judge the numbers."""
     final, search = study.meta.get('final') or {}, study.meta.get('search') or {}
@@ -197,10 +208,7 @@ def notes(study):
     noun, accuracy = study.features
     data = study.data
     count, blocks = final.get('images', '?'), len(final.get('seed_blocks') or [])
-    judge = (
-        f'{name} is a Fréchet distance between features of real images and of samples: those of '
-        f'the {noun}'
-    )
+    judge = f'{name} is a {METRICS[study.distance].meaning}. The features are those of the {noun}'
     judge += ', trained on these very images' if 'classifier' in noun else ''
     judge += f' (its recipe has {accuracy:.1%} accuracy on held-out ones)' if accuracy else ''
     return [
@@ -209,11 +217,7 @@ def notes(study):
             f'{judge}. It ranks the arms of this study; it cannot be compared with FID, with other '
             'data sets, or with the same number at another sample count.',
         ),
-        (
-            'Few samples',
-            f'Each value is taken over {count} images. A Fréchet distance of few samples is too '
-            'high by an amount that depends on their number, so all arms use the same.',
-        ),
+        ('Few samples', f'Each value is taken over {count} images. {_bias(study)}'),
         *_statistics(study, blocks),
         (
             'Best is luck',
@@ -240,8 +244,7 @@ def notes(study):
             'need not be the order on large images.',
         ),
         *(
-            (metric.title, f'{metric.meaning[0].upper()}{metric.meaning[1:]}.')
-            for metric in METRICS.values()
-            if metric.key != 'frechet'
+            (title_of(study.meta, metric.key), f'{metric.meaning[0].upper()}{metric.meaning[1:]}.')
+            for metric in (METRICS[key] for key in study.columns if key != study.distance)
         ),
     ]

@@ -6,6 +6,7 @@ to results.jsonl and are never redone; `report` makes the page from them.
 """
 
 import dataclasses
+import sys
 import time
 
 import numpy as np
@@ -16,8 +17,8 @@ from autoguide_jax.evaluator import Evaluator
 from autoguide_jax.generation import Programs, sample_labels
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
-from autoguide_jax.scorer import Scorer
-from autoguide_jax.search import minimise
+from autoguide_jax.scorer import Scorer, defined
+from autoguide_jax.search import minimise, rank
 from autoguide_jax.study.record import Record, mean_and_spread
 
 
@@ -53,11 +54,14 @@ def summary(study, name):
     rows = study.final_rows(name)
     found = {'arm': study.settings.arms[name].title}
     for metric in study.settings.metrics:
-        values = [row['metrics'][metric] for row in rows]
-        known = [v for v in values if v is not None]
-        if known:
-            found[metric] = mean_and_spread(known, 3, rows[0].get('errors', {}).get(metric))
-        if least := rows[0].get('fewer', {}).get(metric):
+        known, left_out = defined(rows, metric)
+        if not known:
+            found[f'{metric}: none, because'] = rows[0].get('undefined', {}).get(metric)
+            continue
+        values = [row['metrics'][metric] for row in known]
+        found[metric] = mean_and_spread(values, 3, known[0].get('errors', {}).get(metric))
+        found |= left_out
+        if least := known[0].get('fewer', {}).get(metric):
             found[f'{metric}: fewer images than'] = least
     return {**found, **{k: round(float(v), 3) for k, v in study.chosen[name].items()}}
 
@@ -87,9 +91,9 @@ class Study(Record):
                 self.workdir / 'features',
                 allow_fewer=s.allow_fewer,
             )
-        # Samples of the search and of the final scores, and the real images of the floor.
-        drawn = s.search.images, s.final.images, self.evaluator.dataset.num_images
-        self.evaluator.check_count(min(drawn))
+        self.evaluator.check_defined(s.metrics[0])
+        self.evaluator.check_count(s.final.images)
+        self.note_fewer()
         self.sampler = config.build(s.sampler)
         settle = decisions(self.workdir)
         self.programs = Programs(
@@ -97,6 +101,21 @@ class Study(Record):
         )
         table = self.workdir / 'results.jsonl'
         self.scorer = Scorer(Networks(), self.programs, self.evaluator, table, s.sampler, s.classes)
+
+    def note_fewer(self):
+        """Say which metrics the search and the floor have too few images for.
+
+        A search compares scores of equal numbers; only the final ones are quoted by their names.
+        """
+        counts = {'search.images': self.settings.search.images, 'the floor': self.floor_images}
+        for name, count in counts.items():
+            for metric, least in self.evaluator.fewer(count).items():
+                print(f'{name}: {metric} asks for {least} images, has {count}', file=sys.stderr)
+
+    @property
+    def floor_images(self):
+        """How many real images are scored: as many as samples, as far as there are so many."""
+        return min(self.settings.final.images, self.evaluator.dataset.num_images)
 
     def pair(self, arm, main_std, guide_std=None, weight=1.0, lo=0.0, hi=float('inf')):
         """The Pair of an arm at one point of its search space."""
@@ -133,7 +152,11 @@ class Study(Record):
             with self.clock('search'):
                 minimise(objective, self.axes(arm), s)
             bar.update((s.budget - len(trace)) * s.images)  # fewer points than budget: one axis
-            self.chosen[name] = min(trace, key=lambda item: item[0])[1]
+            best, self.chosen[name] = min(trace, key=lambda item: rank(item[0]))
+            if best is None:
+                first = self.settings.metrics[0]
+                text = f'search of {name}: {first} has no value anywhere, the first point is taken'
+                print(text, file=sys.stderr)
 
     def final(self, bar):
         """Score the chosen settings on fresh seeds, one row per repeat."""
@@ -189,7 +212,7 @@ class Study(Record):
         """Real images scored like samples: what the metrics say of the truth at this count."""
         s = self.settings.final
         dataset = self.evaluator.dataset
-        count = min(s.images, dataset.num_images)
+        count = self.floor_images
         for i in range(s.repeats):
             key = files.content_hash(
                 {'floor': i, 'count': count, 'evaluator': self.evaluator.identity}

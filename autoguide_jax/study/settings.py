@@ -93,7 +93,8 @@ class Settings:
       data: the real images to compare with, with their labels
       features: the network whose features are compared
       metrics: metrics to compute; the first, a distance, is minimised by the search
-      allow_fewer: score fewer images than a metric asks for; rows, table and report say so
+      allow_fewer: take final scores of fewer images than a metric asks for; rows, table and report
+        say so, as they do of the search and the floor, which may have fewer without it
       classes: labels of the samples: random, or balanced (seed mod number of classes)
       batch_size: images per call of the sampler
       stack: networks of equal architecture in one call: auto (measured), on, off

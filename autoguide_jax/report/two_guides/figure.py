@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from autoguide_jax.report import style
-from autoguide_jax.report.drawing import WIDE, bar, label_ends, score_axis
+from autoguide_jax.report.drawing import WIDE, bar, label_ends, limits, score_axis, shades
 from autoguide_jax.report.scores import ink_on
 from autoguide_jax.report.strips import mosaic
 from autoguide_jax.report.two_guides.read import UNGUIDED
@@ -71,7 +71,7 @@ def _curves(panel, sweep, look):
         ends.append((name_of(alpha), shades[alpha], points[-1][1].mean))
     low = min(s.mean - (s.spread or 0) for s in stats.values())
     high = max(s.mean + (s.spread or 0) for s in stats.values())
-    score_axis(panel.yaxis, low / 1.08, high * 1.08)
+    score_axis(panel.yaxis, *limits(low, high, 1.08, 1.08))
     count, repeats = sweep.score['images'], sweep.score['repeats']
     panel.set(xlabel='total guidance weight w', ylabel=f'{sweep.title}, lower is better')
     sets = 'standard error' if repeats == 1 else f'sd of {repeats} sets of seeds'
@@ -85,9 +85,7 @@ def _heat(panel, sweep, look):
     weights, alphas = sweep.weights, sweep.alphas
     mean = lambda w, a: stats[w, a].mean if (w, a) in stats else np.nan
     grid = np.array([[mean(w, a) for w in weights] for a in alphas])
-    # Distances are read as ratios; one bad corner must not wash out the rest.
-    scaled = np.log(np.clip(grid, 1e-9, None))
-    low, high = np.nanmin(scaled), np.nanmax(scaled)
+    scaled = shades(grid)
     cmap = LinearSegmentedColormap.from_list('score', [look.low, look.high])
     panel.pcolormesh(scaled, cmap=cmap, edgecolors=look.paper, linewidth=1.5)
     places = sweep.places
@@ -96,7 +94,7 @@ def _heat(panel, sweep, look):
         if key not in stats:
             panel.text(j + 0.5, i + 0.5, '–', ha='center', va='center', color=look.muted)
             continue
-        ink = ink_on(cmap((scaled[i, j] - low) / max(high - low, 1e-9)))
+        ink = ink_on(cmap(scaled[i, j]))
         bold = 'bold' if marked.get(key) == 'best' else 'normal'
         options = {'ha': 'center', 'color': ink}
         text = f'{value:.{places}f}'

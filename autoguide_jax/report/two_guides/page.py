@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from autoguide_jax.report import style
 from autoguide_jax.report.sheet import Drawn, document, esc, figure, making, notice
-from autoguide_jax.report.stats import METRICS, decimals
+from autoguide_jax.report.stats import column_of, decimals, title_of
 from autoguide_jax.report.two_guides.read import UNGUIDED
 from autoguide_jax.report.words import plus_minus, times
 
@@ -43,9 +43,15 @@ def build(sweep, drawn):
 
 
 def _short(sweep):
-    """What says that a metric was given fewer images than it asks for."""
+    """What says that a metric was given fewer images than it asks for, or has no value."""
     texts = [f'{_head(sweep, name)} asks for {n} images' for name, n in sweep.fewer().items()]
-    return f'<p class="note">Fewer images: {esc("; ".join(texts))}.</p>' if texts else ''
+    short = f'<p class="note">Fewer images: {esc("; ".join(texts))}.</p>' if texts else ''
+    scores = sum(map(len, sweep.rows.values()))
+    texts = [
+        f'{_head(sweep, name)} in {count} of {scores} scores: {why}'
+        for name, (count, why) in sweep.undefined().items()
+    ]
+    return short + (f'<p class="note">No value: {esc("; ".join(texts))}</p>' if texts else '')
 
 
 def caption(sweep):
@@ -125,9 +131,8 @@ def table_rows(sweep):
 
 
 def _head(sweep, name):
-    known = next((m for m in METRICS.values() if name in m.names), None)
-    title = sweep.title if name == sweep.score['metrics'][0] else known and known.title
-    return f'{title or name} {known.arrow()}' if known else name
+    known = column_of(name)
+    return f'{title_of(sweep.meta, known.key)} {known.arrow()}' if known else name
 
 
 def _table(sweep):

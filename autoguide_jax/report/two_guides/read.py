@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Stat, decimals, marks, number, paired
+from autoguide_jax.report.stats import METRICS, Stat, decimals, marks, number, paired, title_of
 
 HELP = 'report draws studies, and sweeps of guide.run and uncond.run over weight and alpha'
 NOT_AXES = ('weight', 'alpha')
@@ -29,13 +29,13 @@ class Sweep:
 
     @property
     def weights(self):
-        """Weights other than 1, ascending."""
-        return sorted({w for w, _ in self.rows if w != 1})
+        """Weights other than 1 at which there is a distance, ascending."""
+        return sorted({w for w, _ in self.stats() if w != 1})
 
     @property
     def alphas(self):
-        """Shares of the guide, ascending."""
-        return sorted({alpha for w, alpha in self.rows if w != 1})
+        """Shares of the guide at which there is a distance, ascending."""
+        return sorted({alpha for w, alpha in self.stats() if w != 1})
 
     @property
     def score(self):
@@ -43,13 +43,18 @@ class Sweep:
         return self.meta['settings']['score']
 
     @property
+    def distance(self):
+        """The metric that the sweep is sorted by."""
+        return self.score['metrics'][0]
+
+    @property
     def title(self):
         """What the distance is called."""
-        return self.meta.get('metric_title') or METRICS['frechet'].title
+        return title_of(self.meta, self.distance)
 
     def stat(self, key, metric=None):
-        """The Stat of a metric (the distance that the sweep is sorted by) at (w, α), or None."""
-        found = self._blocks(key, metric or self.score['metrics'][0]).values()
+        """The Stat of a metric, None = the distance, at (w, α); None without any value."""
+        found = self._blocks(key, metric or self.distance).values()
         return Stat(*zip(*found)) if found else None
 
     def _blocks(self, key, name):
@@ -62,13 +67,20 @@ class Sweep:
 
     def excess(self, key, other):
         """The Stat of the distance at one (w, α) minus that at another on the same seeds."""
-        name = self.score['metrics'][0]
-        return paired(self._blocks(key, name), self._blocks(other, name))
+        return paired(self._blocks(key, self.distance), self._blocks(other, self.distance))
 
     @property
     def spread(self):
         """What stands behind ±, in words."""
         return 'standard error' if self.score['repeats'] == 1 else 'standard deviation'
+
+    def undefined(self):
+        """Metric → (scores without a value, why), where there are any."""
+        found = {}
+        for row in (row for rows in self.rows.values() for row in rows):
+            for name, why in (row.get('undefined') or {}).items():
+                found[name] = found.get(name, (0,))[0] + 1, why
+        return found
 
     def fewer(self):
         """Metric → images that it asks for, where the scores have less."""
@@ -85,7 +97,7 @@ class Sweep:
 
     def marks(self):
         """(w, α) → 'best', or 'tie' where the interval of the difference to the best holds 0."""
-        return marks(METRICS['frechet'], self.stats(), self.excess)
+        return marks(METRICS[self.distance], self.stats(), self.excess)
 
     @property
     def places(self):
@@ -135,7 +147,11 @@ def read(workdir):
             rows.setdefault(key_of(row), []).append(row)
     if not any(w != 1 for w, _ in rows):
         raise ValueError(f'--workdir ({workdir}): no setting with w ≠ 1 has been scored yet')
-    return Sweep(workdir, meta, rows, _examples(workdir, rows, settings['score']))
+    found = Sweep(workdir, meta, rows, _examples(workdir, rows, settings['score']))
+    if not found.weights:
+        why = found.undefined().get(found.distance, ('', 'the rows do not say why'))[1]
+        raise ValueError(f'--workdir ({workdir}): no setting with w ≠ 1 has {found.title}: {why}')
+    return found
 
 
 def _examples(workdir, rows, score):
