@@ -130,8 +130,12 @@ def test_copies_count_as_in_the_whole_set():
     samples = np.repeat(once, 10, axis=0)
     metric = KernelDistance(make_extractor(dim=32), subset_size=200)
     found = metric.estimate(gaussians.bank(samples.astype(np.float32)), reference(real))
-    # Of 20 draws 0.0173 ± 0.0005 on average; with each copy in another subset 0.0011.
+    # Of 20 draws 0.017 on average; with each copy in another subset 0.001, all in one 0.33.
     assert found.value == pytest.approx(kid.discrepancy(samples, real), abs=0.007)
+    # Copies that rounding tells apart are copies.
+    nearly = (samples * (1 + 1e-6 * rng.normal(size=samples.shape))).astype(np.float32)
+    other = metric.estimate(gaussians.bank(nearly), reference(real))
+    assert other.value == pytest.approx(found.value, abs=0.2 * found.error)
     logits = 4 * rng.normal(size=(400, 20)).astype(np.float32)
     score = InceptionScore(make_extractor()).estimate(with_logits(np.repeat(logits, 10, 0)), None)
     whole = InceptionScore(make_extractor(), splits=1)
@@ -140,9 +144,18 @@ def test_copies_count_as_in_the_whole_set():
     )
 
 
+def test_the_rounding_of_another_device_moves_few_images_to_another_part():
+    """Parts by rank, dealt out or shuffled, would all be others, and KID by half its error."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(20_000, 16))
+    both = x, x * (1 + 1e-6 * rng.normal(size=x.shape))
+    one, other = (gaussians.bank(y.astype(np.float32)).groups(20) for y in both)
+    assert 0 < np.mean(one != other) < 0.02
+
+
 @pytest.mark.parametrize('n', [100, 1000])
 def test_the_interval_of_kid_covers_the_truth(n):
-    """In 400 draws, with subsets of 50; 95 % ± 1.1 %."""
+    """In 400 draws, ± 1.2 %; 1.96 errors of ten subsets cover 88 % of the time."""
     rng = np.random.default_rng(4)
     real = reference(rng.normal(size=(1000, 4)))
     metric = KernelDistance(make_extractor(dim=4), subset_size=50)
@@ -150,7 +163,7 @@ def test_the_interval_of_kid_covers_the_truth(n):
     found = [metric.estimate(gaussians.bank(draw(n)), real) for _ in range(400)]
     truth = np.mean([metric.estimate(gaussians.bank(draw(2000)), real).value for _ in range(40)])
     low, high = np.transpose([estimate.interval for estimate in found])
-    assert 0.915 < np.mean((low <= truth) & (truth <= high)) < 0.985
+    assert 0.9 < np.mean((low <= truth) & (truth <= high)) < 0.985
 
 
 def with_logits(logits):

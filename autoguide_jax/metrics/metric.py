@@ -10,6 +10,8 @@ from scipy import special
 
 GROUPS = 10
 TURNS, ROWS = 100, 1024
+# Copies, but for rounding: images whose features are nearer than this, in standard deviations.
+COPY = 1e-4
 
 
 class Estimate(NamedTuple):
@@ -130,20 +132,21 @@ class Bank:
     def shuffled(self) -> np.ndarray:
         """Row numbers [n] in an order that is random but follows from the features alone.
 
-        What divides a set into parts divides it so: the order of the images decides nothing. They
-        are sorted by where they stop on a wheel that turns TURNS times per standard deviation along
-        a random direction, and that order is shuffled in one way for all sets of n. The sorting
-        alone would bring copies together, into one part, and dealing it out would part them all:
-        so they are as often together as by chance. The rounding of another device sorts a large
-        set differently; what then differs is which images share a part.
+        What divides a set into parts divides it so: the order of the images decides nothing, and
+        the rounding of another device next to nothing, as it would of hashes or of shuffled ranks.
+        An image's place is where it stops on a wheel that turns TURNS times or more per standard
+        deviation along a random direction. Copies would stop together, and one part would have them
+        all: each further copy has a wheel of its own, so that they meet as often as by chance.
         """
         features = self.features
         direction = np.random.default_rng(0).standard_normal(features.shape[1])
         parts = [features[i : i + ROWS] for i in range(0, len(features), ROWS)]
         along = np.concatenate([part.astype(np.float64) @ direction for part in parts])
         spread = along.std() or 1.0
-        places = np.argsort((along - along.mean()) / spread * TURNS % 1, kind='stable')
-        return places[np.random.default_rng(1).permutation(len(places))]
+        number = _copies(features, along, COPY * spread)
+        turns, phase = np.random.default_rng(1).random((number.max(initial=0) + 1, 2)).T
+        turned = (along - along.mean()) / spread * TURNS * (1 + turns[number]) + phase[number]
+        return np.argsort(turned % 1, kind='stable')
 
     def groups(self, count: int = GROUPS) -> np.ndarray:
         """The group of each image, int [n], by `shuffled`; sizes differ by one at most."""
@@ -157,6 +160,21 @@ class Bank:
         small = ('features', 'labels', 'predicted')
         bank.extend({name: self.arrays[name][rows] for name in small})
         return bank
+
+
+def _copies(features, along, near):
+    """Number the copies of each image, int [n], 0 = the first: along tells where to look."""
+    order = np.argsort(along, kind='stable')
+    same = np.zeros(len(order), bool)
+    candidates = 1 + np.flatnonzero(np.diff(along[order]) <= near)
+    for start in range(0, len(candidates), ROWS):
+        at = candidates[start : start + ROWS]
+        apart = features[order[at]].astype(np.float64) - features[order[at - 1]]
+        same[at] = np.sum(apart * apart, 1) <= near**2
+    places = np.arange(len(order))
+    number = np.empty(len(order), np.int64)
+    number[order] = places - np.maximum.accumulate(np.where(same, 0, places))
+    return number
 
 
 def jackknife_of(value: Callable[[Bank], float], bank: Bank) -> Estimate:
