@@ -191,7 +191,7 @@ class Evaluator:
         facts = {'name': e.name, 'noun': e.noun, 'weights_hash': e.weights_hash, **e.facts}
         known = ('data', 'data_fingerprint', 'image_shape', 'transform', 'count')
         reference = {
-            'source': r.source,
+            **({'source': r.source} if self._files else {}),
             **{key: r.header.get(key) for key in known},
             'hash': self._identity(name)['reference'],
             **({'warning': r.warning} if r.warning else {}),

@@ -45,7 +45,7 @@ def commands(whole):
         'train': [*TINY, '--config.train.total_nimg=2048'],
         'sample': ['--config=configs/pair.py', *pair, *sample, '--config.guidance.weight=1.5']
         + ['--config.sample.formats=png,npz'],
-        'evaluate': [f'--images={whole / "sample"}', '--config.batch_size=16'],
+        'evaluate': [f'--images={whole / "sample"}'],
         'sweep': ['--config=configs/sweep.py', *pair, *sweep],
     }
 
