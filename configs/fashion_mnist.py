@@ -6,7 +6,7 @@
     python -m autoguide_jax study --config=configs/fashion_mnist.py:reduced --workdir=runs/fashion_r
     python -m autoguide_jax train --config=configs/fashion_mnist.py:big --workdir=runs/fashion/big
 
-`reduced` is for two cores without an accelerator: a quarter of the width, 1/64 of the training, 12
+`reduced` is for two cores without an accelerator: a quarter of the width, 1/128 of the training, 12
 Heun steps and 1,000 images per score. Its networks are far from converged: read it for the order
 of methods under a small budget, not for what autoguidance does for a good model.
 Runs: main; narrow (half as wide, as long: its snapshots are the guides); uncond (narrow, without
@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 SIZES = {
     # width of main; images of main; batch; blocks per level
     'full': {'channels': 64, 'total': 2**22, 'batch': 256, 'blocks': 2, 'dtype': 'bfloat16'},
-    'reduced': {'channels': 16, 'total': 2**16, 'batch': 64, 'blocks': 1, 'dtype': 'float32'},
+    'reduced': {'channels': 16, 'total': 2**15, 'batch': 64, 'blocks': 1, 'dtype': 'float32'},
 }
 # name → (width, length of training) over main's, labels
 RUNS = {
@@ -56,7 +56,7 @@ def run(name, channels, total, batch, blocks, dtype):
         'train': {
             'total_nimg': length,
             'batch_size': batch,
-            'snapshot_nimg': total // 64,
+            'snapshot_nimg': total // 32,
             'checkpoint_nimg': total // 8,
             'log_nimg': total // 64,
         },
