@@ -237,7 +237,11 @@ class Evaluator:
 
     def measure(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, dict]:
         """Return what a row of results says of some images: see `judge`."""
-        return self.judge(scoring.banks(self.metrics.values(), self.checked(batches)))
+        return self.judge(self.banks(batches))
+
+    def banks(self, batches: Iterable[tuple[Any, Any]]) -> dict:
+        """Return {extractor: Bank} of all images; batches as in `measure`."""
+        return scoring.banks(self.metrics.values(), self.checked(batches))
 
     def judge(self, banks: Mapping) -> dict[str, dict]:
         """Return the row of what the extractors told: scoring.row, with the count among metrics.

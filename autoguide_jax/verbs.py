@@ -72,6 +72,14 @@ VERBS = {
         '--config.guide.run=runs/digits/guide --workdir=out/sweep',
         hosts='all',
     ),
+    'search': _verb(
+        'sweep',
+        'find the best of such a grid with a tenth of its images, and score it on fresh seeds',
+        '--config=configs/search.py --config.main.run=runs/digits/main '
+        '--config.guide.run=runs/digits/guide --workdir=out/search',
+        settings='SearchSettings',
+        hosts='all',
+    ),
     'study': _verb(
         'study',
         'train, search and score all arms of a comparison, then report',
