@@ -1,12 +1,11 @@
 """Guided sampling as one compiled program per architecture; no files.
 
 Sample i is a function of its seed alone: noise, label and churn come from fold_in(key(seed), ·).
-Weights of the networks, guidance weights and intervals are arguments of the program, so a sweep
-over EMA lengths, weights and intervals compiles once.
+Weights of the networks, guidance weights, intervals and knots are arguments of the program, so a
+sweep over EMA lengths, weights and intervals compiles once.
 """
 
 import copy
-import dataclasses
 import hashlib
 import json
 import time
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoguide_jax import latents, mesh, snapshots, stop
+from autoguide_jax.guidance import Guidance
 from autoguide_jax.placement import Placement
 from autoguide_jax.seeds import CHURN, NOISE, stream, unit_noise
 
@@ -180,9 +180,8 @@ class Programs:
         short = type(self.sampler)(num_steps=2)
         seconds = {}
         for stacked in (False, True):
-            always = [{'weight': 2.0, 'interval': (0.0, np.inf)} for _ in calls[1:]]
-            rules = tuple(dataclasses.replace(r, **a) for r, a in zip(args[1], always))
-            given = (args[0], jax.tree.map(np.float32, rules), *args[2:])
+            always = jax.tree.map(np.float32, tuple(Guidance(2.0) for _ in calls[1:]))
+            given = (args[0], always, *args[2:])
             build = lambda: self.jit(calls, stacked, short).lower(*given).compile()  # noqa: B023
             program = stop.interruptible(build, doing='timing stacked networks')
             seconds[stacked] = min(timed(program, given) for _ in range(4))

@@ -181,11 +181,17 @@ def table_row(rows, varied=()):
         'weight': setting['weight'],
         **({'alpha': setting['alpha']} if len(roles) == 3 else {}),
         'interval': f'({lo:g}, {float(hi):g}]',
+        **({'schedule': schedule_text(setting)} if 'schedule' in setting else {}),
         **metrics,
         **{f'{name}: fewer images than': least for name, least in short.items()},
         'guide_calls': rows[0]['nfe']['guide'],
         'seconds': sum(row['seconds'] for row in rows),
     }
+
+
+def schedule_text(setting):
+    """The knots of a setting's schedule: 'noise level:scale, …'."""
+    return ', '.join(f'{sigma:g}:{scale:g}' for sigma, scale in setting['schedule'])
 
 
 def summary(rows, name):

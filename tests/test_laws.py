@@ -19,6 +19,7 @@ FLOORS = (
     'processes claims buckets disks health published state_dicts inert',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
+    'guidance_settings '
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
     'likeness',
     'train generate evaluate',
@@ -39,6 +40,7 @@ WITHIN = {
     (1, 'health', 'stop'), (1, 'health', 'processes'), (1, 'health', 'buckets'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
     (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (3, 'pairs', 'refs'),
+    (3, 'pairs', 'guidance_settings'),
     (3, 'refs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
     (3, 'recent', 'train_step'), (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'),
