@@ -1,0 +1,123 @@
+"""What methods of search ask and hear, and the loop that answers them."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import qmc
+
+
+class Trial(NamedTuple):
+    """One point, {axis: value}, that is to be scored on the first `images` seeds."""
+
+    point: dict
+    images: int
+
+    @property
+    def key(self):
+        """What tells trials apart; hashable."""
+        return tuple(self.point.items()), self.images
+
+
+class Found(NamedTuple):
+    """What a search found.
+
+    best: the chosen point, None if no trial with all images has a value; trials: [(Trial, value)]
+    in the order asked; images: how many were drawn, where more for one point cost the difference.
+    """
+
+    best: dict | None
+    trials: list
+    images: int
+
+
+def rank(value):
+    """What values are compared by where the lowest is sought: an undefined one, None, is +inf."""
+    return math.inf if value is None or math.isnan(value) else value
+
+
+def drive(method, space, images, objective, seed=0):
+    """Search the space with at most `images` per point; returns Found.
+
+    objective: list of Trials → list of values, float or None. No trial is given to it twice.
+    """
+    run, known, reached, values = method(space, images, seed), {}, {}, None
+    while True:
+        try:
+            trials = run.send(values)
+        except StopIteration as end:
+            return Found(end.value, list(known.values()), sum(reached.values()))
+        new = list({t.key: t for t in trials if t.key not in known}.values())
+        for trial, value in zip(new, objective(new) if new else [], strict=True):
+            known[trial.key] = trial, value
+            point = trial.key[0]
+            reached[point] = max(reached.get(point, 0), trial.images)
+        values = [known[trial.key][1] for trial in trials]
+
+
+class Scores:
+    """What one search has asked so far, by place; values: {images: {place: value}}."""
+
+    def __init__(self, space, images):
+        self.space, self.images, self.values, self.reached = space, images, {}, {}
+
+    def ask(self, places, images=None):
+        """Yield the Trials of these places that are new, and remember their values."""
+        images = images or self.images
+        known = self.values.setdefault(images, {})
+        new = [place for place in dict.fromkeys(places) if place not in known]
+        if new:
+            values = yield [Trial(self.space.point(place), images) for place in new]
+            known.update(zip(new, values, strict=True))
+            self.reached |= {p: max(images, self.reached.get(p, 0)) for p in new}
+
+    def cost(self, place, images=None):
+        """How many images one more trial draws."""
+        return max(0, (images or self.images) - self.reached.get(place, 0))
+
+    @property
+    def spent(self):
+        """How many images were drawn."""
+        return sum(self.reached.values())
+
+    def ordered(self, images=None):
+        """The places with this many images, best first, undefined ones last, else as asked."""
+        known = self.values.get(images or self.images, {})
+        return sorted(known, key=lambda place: rank(known[place]))
+
+    def best(self):
+        """The best point with all images; None if none has a value."""
+        known, places = self.values.get(self.images, {}), self.ordered()
+        return self.space.point(places[0]) if places and rank(known[places[0]]) < math.inf else None
+
+
+def evaluations(budget, space):
+    """How many full evaluations a method may spend; a budget of 0 is a tenth of the space."""
+    return min(budget or max(LEAST, space.size // 10), space.size)
+
+
+LEAST = 8
+
+
+def check_budget(budget):
+    """Errors: ValueError for a budget that is not 0 and not a whole evaluation."""
+    if budget < 0:
+        raise ValueError(
+            f'budget ({budget}) must be at least 1, one evaluation with all images, or 0, a tenth '
+            'of the space'
+        )
+
+
+def spread(space, count, seed=0):
+    """`count` different places, evenly spread: a scrambled Sobol sequence, then what it missed."""
+    if count >= space.size:
+        return list(space.places())
+    found, sobol = {}, qmc.Sobol(len(space.axes), seed=seed)
+    for _ in range(16):
+        for unit in sobol.random(512):
+            if len(found) == count:
+                return list(found)
+            found[space.nearest(unit)] = None
+    missed = [place for place in space.places() if place not in found]
+    order = np.random.default_rng(seed).permutation(len(missed))
+    return [*found, *(missed[i] for i in order)][:count]
