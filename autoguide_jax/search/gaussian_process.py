@@ -73,9 +73,11 @@ def promising(space, scores, count, seed):
     gain = (best - mean) * norm.cdf(z) + spread_ * norm.pdf(z)
     return [new[i] for i in np.argsort(-gain, kind='stable')[:count]]
 
+
 def units(space, places):
     i = np.array(list(places))
     return np.stack([u[i[:, axis]] for axis, u in enumerate(space.units)], 1)
+
 
 def candidates(space, scores, seed):
     pool = spread(space, CANDIDATES, seed)
@@ -83,6 +85,7 @@ def candidates(space, scores, seed):
         near = [p for best in scores.ordered()[:5] for p in space.box(best)]
         pool = list(dict.fromkeys([*near, *pool]))
     return [place for place in pool if place not in scores.reached]
+
 
 def fit(space, known):
     from sklearn.exceptions import ConvergenceWarning
@@ -92,7 +95,9 @@ def fit(space, known):
     worst = max(positive, default=1.0)
     y = np.log([v if v is not None and v > 0 else worst for v in known.values()])
     d = len(space.axes)
-    kernel = kernels.ConstantKernel(1.0, (0.05, 100)) * kernels.Matern([0.5]*d, (0.1, 10.0), nu=2.5)
+    kernel = kernels.ConstantKernel(1.0, (0.05, 100)) * kernels.Matern(
+        [0.5] * d, (0.1, 10.0), nu=2.5
+    )
     kernel += kernels.WhiteKernel(1e-3, (1e-6, 0.3))
     model = GaussianProcessRegressor(kernel, normalize_y=True)
     with warnings.catch_warnings():

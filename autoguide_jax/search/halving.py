@@ -1,10 +1,10 @@
 """Successive halving over image counts (arXiv 1502.07943), on a landscape that is smooth.
 
-    rungs        images/η^R, …, images/η, images: each trial draws the same first seeds as those of
-                 its rung, so differences are of settings, not of luck, and no image is drawn twice
-    survivors    a rung has 1/η of the places of the one below: its best
-    explorers    some of a rung's places are not survivors but neighbours of its best so far, one
-                 round after the other: where it is smooth, the best is beside the good
+rungs        images/η^R, …, images/η, images: each trial draws the same first seeds as those of
+             its rung, so differences are of settings, not of luck, and no image is drawn twice
+survivors    a rung has 1/η of the places of the one below: its best
+explorers    some of a rung's places are not survivors but neighbours of its best so far, one
+             round after the other: where it is smooth, the best is beside the good
 """
 
 import math
@@ -64,8 +64,10 @@ class Halving:
             low = high = min(self.candidates, space.size)
         while low < high:
             middle = (low + high + 1) // 2
-            if self.plan(middle, counts)[1] <= budget: low = middle
-            else: high = middle - 1
+            if self.plan(middle, counts)[1] <= budget:
+                low = middle
+            else:
+                high = middle - 1
         return self.plan(low, counts)
 
     def plan(self, size, counts):
@@ -101,16 +103,24 @@ class Halving:
         limit = evaluations(self.budget, space) * images
         while FINISH:
             best = scores.ordered(images)[:1]
-            new = [p for p in (space.box(best[0]) if BOX else space.neighbours(best[0])) if p not in scores.values[images]]
+            new = [
+                p
+                for p in (space.box(best[0]) if BOX else space.neighbours(best[0]))
+                if p not in scores.values[images]
+            ]
             new = new[:4]
-            while new and scores.spent + sum(map(scores.cost, new)) > limit: new.pop()
-            if not new: break
+            while new and scores.spent + sum(map(scores.cost, new)) > limit:
+                new.pop()
+            if not new:
+                break
             yield from scores.ask(new)
         return scores.best()
 
 
-FINISH=True
-BOX=False
+FINISH = True
+BOX = False
+
+
 def beside_the_best(scores, count):
     """Neighbours, not of this rung yet, of the best place of a rung that has any."""
     known = scores.values[count]

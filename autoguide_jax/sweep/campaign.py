@@ -53,7 +53,7 @@ def main(settings, workdir):
 
 
 class Campaign:
-    """A sweep or search in its folder; the evaluator is opened here, features and reference made."""
+    """A sweep or search in its folder; opening it makes features and reference."""
 
     def __init__(self, settings, workdir, grid, method, networks, claims=None, vae=None):
         self.settings, self.workdir, self.grid, self.method = settings, workdir, grid, method
