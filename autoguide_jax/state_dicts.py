@@ -11,7 +11,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors.numpy
@@ -97,7 +97,7 @@ def _read_npz(file, only=None):
                 raise ValueError(f'{info.filename!r} is no array, or there twice')
             members[name] = info
             with archive.open(info) as stream:
-                _check_claims(stream, name, info.file_size)
+                check_claims(stream, name, info.file_size)
         found = {}
         for name in members if only is None else members.keys() & {only}:
             with archive.open(members[name]) as stream:
@@ -105,20 +105,13 @@ def _read_npz(file, only=None):
     return found
 
 
-def _check_claims(stream, name, size):
-    """Refuse a member that is no plain array, or not of the size that its header says."""
-    shape, _, dtype = _header(stream, np.lib.format.read_magic(stream))
+def check_claims(stream: BinaryIO, name: str, size: int) -> None:
+    """Raise ValueError for a member that is no plain array, or not of the size that it claims."""
+    shape, _, dtype = files.npy_header(stream)
     if dtype.hasobject:
         raise ValueError(f'{name!r} holds objects')
     if math.prod(shape) * dtype.itemsize != size - stream.tell():
         raise ValueError(f'{name!r} is not as long as its shape {shape} says')
-
-
-def _header(stream, version):
-    readers = {(1, 0): 'read_array_header_1_0', (2, 0): 'read_array_header_2_0'}
-    if version not in readers:
-        raise ValueError(f'arrays of format {version}')
-    return getattr(np.lib.format, readers[version])(stream)
 
 
 def write(p: Any, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:

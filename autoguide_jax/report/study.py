@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Stat, decimals, number, paired, title_of
+from autoguide_jax.report.stats import (
+    METRICS,
+    Stat,
+    decimals,
+    estimate,
+    number,
+    paired,
+    title_of,
+)
 
 REAL = 'real'
 SELECTING = ('search', 'curve', 'heatmap')
@@ -72,19 +80,17 @@ class Study:
         return [r for r in self.rows if r['phase'] == phase and arm in (None, r['arm'])]
 
     def estimate(self, row, key=None):
-        """Return (value, standard error) of a metric of a row, None for what is not known.
+        """Return stats.estimate of a metric of a row.
 
         key: a metric, None = the distance; the same in what follows.
 
         Class variance that is stored as an absolute number is divided by that of real images.
         """
-        found, errors = row.get('metrics') or {}, row.get('errors') or {}
         for name in METRICS[key or self.distance].names:
-            if (value := number(found.get(name))) is not None:
-                unit = self._real_variance if name == 'class_variance' else 1.0
-                error = number(errors.get(name))
-                return number(value / unit), None if error is None else number(error / unit)
-        return None, None
+            unit = self._real_variance if name == 'class_variance' else 1.0
+            if (found := estimate(row, name, unit))[0] is not None:
+                return found
+        return None, None, None
 
     def value(self, row, key=None):
         """Return a metric of a row; None if it is missing, undefined or not finite."""
@@ -97,7 +103,7 @@ class Study:
         return sum(found) / len(found) if found else float('nan')
 
     def blocks(self, arm, key=None):
-        """Return seeds → (value, standard error or None) of an arm's final rows ('real': floor)."""
+        """Return seeds → stats.estimate of an arm's final rows ('real': floor)."""
         rows = self.of('floor') if arm == REAL else self.of('final', arm)
         found = {tuple(r.get('seeds') or [i]): self.estimate(r, key) for i, r in enumerate(rows)}
         return {seeds: found[seeds] for seeds in found if found[seeds][0] is not None}
