@@ -106,7 +106,7 @@ class Networks:
         when `get` misses one, those that follow it in this list come from the same reading.
         Errors: ValueError with all that is wrong with any of them.
         """
-        refs = list(dict.fromkeys(refs))
+        refs = list({(run_of(ref, models), ref.std, ref.nimg): ref for ref in refs}.values())
         reports = assess_many([('network', ref) for ref in refs], models)
         keys = [(run_of(ref, models), ref.std, r.nimg) for ref, r in zip(refs, reports)]
         self.wanted = list(dict.fromkeys(keys))
@@ -173,11 +173,12 @@ class Networks:
 
         Errors: one ValueError with all that is wrong with any network of any of these pairs.
         """
-        named = dict.fromkeys((role, r, p.models) for p in pairs for role, r in p.refs().items())
         errors = []
-        for role, ref, models in named:
+        for models in dict.fromkeys(pair.models for pair in pairs):
+            named = [n for p in pairs if p.models == models for n in p.refs().items()]
+            once = {(role, ref.run, ref.std, ref.nimg): (role, ref) for role, ref in named}
             try:
-                assess(ref, role, models)
+                assess_many(once.values(), models)
             except ValueError as error:
                 errors.append(error)
         snapshots.refuse_all(errors)

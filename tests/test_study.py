@@ -220,6 +220,10 @@ def measurements(workdir, monkeypatch):
     yield 'role', measure(guide=NetworkRef(), uncond=ref('guide'))
     yield 'weight', measure(guidance=GuidanceSettings(2.1))
     yield 'interval', measure(guidance=GuidanceSettings(2.0, (0.1, 5.0)))
+    schedule = {'schedule_sigma': (0.1, 5.0), 'schedule_scale': (0.0, 1.0)}
+    yield 'schedule', measure(guidance=GuidanceSettings(2.0, **schedule))
+    schedule['schedule_scale'] = (0.5, 1.0)
+    yield 'scale', measure(guidance=GuidanceSettings(2.0, **schedule))
     yield 'steps', measure(sampler={**heun, 'num_steps': 4})
     yield 'sigma_max', measure(sampler={**heun, 'sigma_max': 70.0})
     yield 'sampler', measure(sampler={'name': 'euler', 'num_steps': 3})
@@ -272,6 +276,10 @@ def test_a_run_that_is_not_there_is_named(changes, message):
     [
         ({'guide': NetworkRef('g'), 'uncond': NetworkRef('u')}, 'alpha'),
         ({'guidance': GuidanceSettings(2.0)}, 'needs guide.run or uncond.run'),
+        (
+            {'guidance': GuidanceSettings(schedule_sigma=(1.0,), schedule_scale=(2.0,))},
+            r'schedule_sigma \(\(1.0,\)\) needs guide.run',
+        ),
         ({'guidance': GuidanceSettings(alpha=0.5), 'guide': NetworkRef('g')}, 'give both'),
         (
             {'guidance': GuidanceSettings(uncond_interval=(0.1, 1)), 'guide': NetworkRef('g')},

@@ -174,6 +174,8 @@ def test_the_printed_row_of_one_set_of_seeds_has_its_standard_error():
     one['errors'] = {'frechet': 0.25}
     two = {**one, 'metrics': {'frechet': 3.0, 'recall': 0.5, 'count': 9}}
     alone, both = table_row([one]), table_row([one, two])
+    knots = {**one, 'setting': {**setting, 'schedule': [[0.1, 0.0], [2.0, 1.5]]}}
+    assert table_row([knots])['schedule'] == '0.1:0, 2:1.5' and 'schedule' not in alone
     assert (alone['frechet'], alone['frechet_se'], alone['recall']) == (1.0, 0.25, None)
     assert both['frechet_sd'] == pytest.approx(2**0.5) and both['frechet'] == 2.0
     assert both['recall'] == 0.5, 'of the set that has one'

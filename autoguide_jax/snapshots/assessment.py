@@ -93,13 +93,13 @@ def assess(
         x, fit_error, gain = _solve(_profiles(used), nimg, float(std))
     except ValueError as error:
         near = _nearest_text(used, nimg, std, max_fit_error)
-        raise Refused([f'{run_dir}: {error}; {near}']) from error
+        raise Refused([f'{run_dir}: {error} {near}']) from error
     rounding = float(np.linalg.norm(np.multiply(x, [ROUNDING[s.dtype] for s in used])))
     report = Report(nimg, float(std), fit_error, gain, rounding, used, x)
     text = _judge(run_dir, report)
     if max(fit_error, rounding) > max_fit_error:
         near = _nearest_text(used, nimg, std, max_fit_error)
-        raise Refused([f'{text}; {near}'], _advice(report, max_fit_error))
+        raise Refused([f'{text} {near}'], _advice(report, max_fit_error))
     return dataclasses.replace(report, warning=text)
 
 
@@ -170,7 +170,7 @@ def _neighbours(found, std):
 
 
 def _nearest_text(used, nimg, std, limit):
-    return f'the nearest reachable: {" and ".join(map(repr, nearest(used, nimg, std, limit)))}'
+    return f'(the nearest reachable: {" and ".join(map(repr, nearest(used, nimg, std, limit)))})'
 
 
 def _judge(run_dir, report):
