@@ -17,7 +17,7 @@ drive(method, space, images, objective) runs one. A new method is a file and a l
 
 from autoguide_jax.registry import Registry
 from autoguide_jax.search.space import Space
-from autoguide_jax.search.trials import Found, Trial, drive, rank
+from autoguide_jax.search.trials import Drawn, Found, Trial, drive, rank
 
 table = Registry(
     'search',
@@ -30,4 +30,4 @@ table = Registry(
     },
 )
 
-__all__ = ['Found', 'Space', 'Trial', 'drive', 'rank', 'table']
+__all__ = ['Drawn', 'Found', 'Space', 'Trial', 'drive', 'rank', 'table']

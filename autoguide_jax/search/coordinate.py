@@ -1,8 +1,8 @@
 """Line searches along one axis after the other, coarse to fine, as a person tunes: a local grid.
 
 The first sweep looks at values spread over the whole axis; every line then goes to the better side
-and halves its step, down to the step of the axis (the paper's: w 0.05, EMA length 0.005, App. B.1
-of arXiv 2406.02507). Sweeps repeat until none improves; then the whole box around the best is tried.
+and halves its step, down to that of the axis (the paper's local grid, arXiv 2406.02507: w 0.05, EMA
+length 0.005). Sweeps repeat until none improves; then the whole box around the best is tried.
 """
 
 from dataclasses import dataclass, field

@@ -123,8 +123,9 @@ def fit(space, scores, kernel=None):
     from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
     usable = lambda value: value is not None and 0 < value < math.inf
-    worst = max((v for known in scores.values.values() for v in known.values() if usable(v)),
-                default=1.0)
+    worst = max(
+        (v for known in scores.values.values() for v in known.values() if usable(v)), default=1.0
+    )
     where, values = [], []
     for images, known in scores.values.items():
         kept = [p for p, value in known.items() if images == scores.images or usable(value)]

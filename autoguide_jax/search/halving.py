@@ -1,11 +1,11 @@
 """Successive halving over image counts (arXiv 1502.07943), on a landscape that is smooth.
 
-    rungs        images/η^R, …, images/η, images: each trial draws the same first seeds as those of
-                 its rung, so differences are of settings, not of luck, and no image is drawn twice
-    survivors    a rung has 1/η of the places of the one below: its best
-    explorers    some of a rung's places are not survivors but neighbours of its best so far, one
-                 round after the other: where it is smooth, the best is beside the good
-    the rest     what is left of the budget goes to neighbours of the best, with all images
+rungs        images/η^R, …, images/η, images: each trial draws the same first seeds as those of
+             its rung, so differences are of settings, not of luck, and no image is drawn twice
+survivors    a rung has 1/η of the places of the one below: its best
+explorers    some of a rung's places are not survivors but neighbours of its best so far, one
+             round after the other: where it is smooth, the best is beside the good
+the rest     what is left of the budget goes to neighbours of the best, with all images
 """
 
 import bisect

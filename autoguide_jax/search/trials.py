@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import qmc
 
-
 LEAST = 8  # evaluations of a search whose space is tiny
 
 
@@ -20,6 +19,25 @@ class Trial(NamedTuple):
     def key(self):
         """What tells trials apart; hashable."""
         return tuple(self.point.items()), self.images
+
+
+class Drawn:
+    """Counts the images that trials draw, where more for one point cost the difference."""
+
+    def __init__(self):
+        self.reached = {}
+
+    def add(self, trial):
+        """Count a trial; returns how many images it draws."""
+        point, images = trial.key
+        new = max(0, images - self.reached.get(point, 0))
+        self.reached[point] = self.reached.get(point, 0) + new
+        return new
+
+    @property
+    def total(self):
+        """All images so far."""
+        return sum(self.reached.values())
 
 
 class Found(NamedTuple):
@@ -44,17 +62,16 @@ def drive(method, space, images, objective, seed=0):
 
     objective: list of Trials → list of values, float or None. No trial is given to it twice.
     """
-    run, known, reached, values = method(space, images, seed), {}, {}, None
+    run, known, drawn, values = method(space, images, seed), {}, Drawn(), None
     while True:
         try:
             trials = run.send(values)
         except StopIteration as end:
-            return Found(end.value, list(known.values()), sum(reached.values()))
+            return Found(end.value, list(known.values()), drawn.total)
         new = list({t.key: t for t in trials if t.key not in known}.values())
         for trial, value in zip(new, objective(new) if new else [], strict=True):
             known[trial.key] = trial, value
-            point = trial.key[0]
-            reached[point] = max(reached.get(point, 0), trial.images)
+            drawn.add(trial)
         values = [known[trial.key][1] for trial in trials]
 
 
@@ -109,7 +126,7 @@ def evaluations(budget, space):
 
 
 def first_images(first, images):
-    """Images of the cheapest trials; 0 is an eighth of all. Errors: ValueError for more than all."""
+    """Images of the cheapest trials, 0: an eighth of all. Errors: ValueError for more than all."""
     if first > images:
         raise ValueError(
             f'first ({first}) is more than the images of a whole evaluation ({images}). Lower it'
