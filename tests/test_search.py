@@ -243,7 +243,7 @@ def test_the_minimum_of_a_bowl_is_found_wherever_it_is(name):
         found = drive(method_of(name, budget=budget), SPACE, IMAGES, bowl(place), seed)
         values += bowl(place)([Trial(found.best, IMAGES)])
     if name == 'sobol':
-        assert np.mean(values) < 1.05 and max(values) < 1.3
+        assert np.mean(values) < 1.1 and max(values) < 1.5, (np.mean(values), max(values))
     else:
         assert max(values) == 1, places[np.argmax(values)]
 
@@ -319,7 +319,7 @@ def test_a_coordinate_search_starts_and_turns_as_told():
         (lambda: Halving(explore=1.0), r'explore \(1.0\)'),
         (lambda: Halving(first=-1), r'first \(-1\)'),
         (lambda: Halving(first=513), r'first \(513\) is more than the images of a whole .*\(512\)'),
-        (lambda: Halving(10, candidates=288), r'candidates \(288\): a budget of 5120 .*at most 31'),
+        (lambda: Halving(10, candidates=288), r'candidates \(288\): .* 5120 .*at most 24'),
         (lambda: Coordinate(order=('mian_std',)), r'order \(mian_std\) is not an axis; known: w'),
         (lambda: Coordinate(start={'weight': 1.1}), r'start\.weight \(1.1\) is not one of'),
         (lambda: Coordinate(order=('weight',) * 2), r'order \(weight, weight\)'),

@@ -50,7 +50,7 @@ class Coordinate:
                 raise ValueError(f'{setting} ({unknown[0]}) is not an axis; known: {known}')
         names = list(space.axes)
         order = [*self.order, *(name for name in names if name not in self.order)]
-        place = space.place({**space.point(space.middle()), **self.start})
+        place = space.place({**space.point(space.middle()), **self.start}, 'start')
         return place, [names.index(name) for name in order]
 
     def __call__(self, space, images, seed=0):
