@@ -154,6 +154,41 @@ def test_a_setting_without_a_value_is_not_chosen_and_stops_nothing(
     assert none['class_accuracy: none, because'] == 'no labels'
 
 
+def test_a_search_that_screens_with_few_images_resumes(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished[0], tmp_path / 'copy')
+    settings = config.parse(
+        Settings, {**TREE, 'search': {**TREE['search'], 'method': 'halving', 'budget': 4}}
+    )
+    counts = []
+
+    def measure(_, pair, first, count):
+        if first == 0 and counts[3:] and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        counts.append(count)
+        metrics = {'frechet': pair.main.std, 'class_accuracy': 0.5}
+        setting, seeds = pairs.setting_row(pair), [first, count]
+        return {'setting': setting, 'seeds': seeds, 'metrics': metrics, 'images': count}
+
+    stopped = []
+    (tmp_path / 'copy' / 'results.jsonl').unlink()
+    monkeypatch.setattr(Scorer, 'measure', measure)
+    with pytest.raises(KeyboardInterrupt):
+        study.main(settings, tmp_path / 'copy')
+    table = study.main(settings, tmp_path / 'copy')
+    rows = files.read_jsonl(tmp_path / 'copy' / 'results.jsonl')
+    images = {phase: {r['images'] for r in rows if r['phase'] == phase} for phase in PHASES}
+    assert images == {'search': {40}, 'screen': {5, 10, 20}}
+    for row in table:
+        tries = [r for r in rows if r['phase'] == 'search' and r['arm'] == row['arm'].lower()]
+        assert row['main_std'] == min(r['setting']['main']['std'] for r in tries)
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('a finished row was drawn'))
+    assert study.main(settings, tmp_path / 'copy') == table
+
+
+PHASES = ('search', 'screen')
+
+
 def test_the_printed_row_is_of_the_sets_that_have_a_value():
     row = lambda value, **more: {'metrics': {'frechet': value}, **more}
     known = row(2.0, errors={'frechet': 0.5}, fewer={'frechet': 65})

@@ -1,8 +1,8 @@
 """Line searches along one axis after the other, coarse to fine, as a person tunes: a local grid.
 
 The first sweep looks at values spread over the whole axis; every line then goes to the better side
-and halves its step, down to the step of the axis (the paper's: w 0.05, EMA length 0.005, App. B.1
-of arXiv 2406.02507). Sweeps repeat until none improves; then the whole box around the best is tried.
+and halves its step, down to that of the axis (the paper's local grid, arXiv 2406.02507: w 0.05, EMA
+length 0.005). Sweeps repeat until none improves; then the whole box around the best is tried.
 """
 
 from dataclasses import dataclass, field
@@ -50,19 +50,22 @@ class Coordinate:
                 raise ValueError(f'{setting} ({unknown[0]}) is not an axis; known: {known}')
         names = list(space.axes)
         order = [*self.order, *(name for name in names if name not in self.order)]
-        place = space.place({**space.point(space.middle()), **self.start})
+        place = space.place({**space.point(space.middle()), **self.start}, 'start')
         return place, [names.index(name) for name in order]
 
     def __call__(self, space, images, seed=0):
-        """Search the space; see autoguide_jax.search. The seed changes nothing."""
-        place, axes = self.begin(space)
-        scores = Limited(space, images, evaluations(self.budget, space))
+        """Search the space; see autoguide_jax.search. Errors: ValueError as `most`."""
+        return self.run(space, images, *self.begin(space))
+
+    def run(self, space, images, place, axes):
+        """The generator of a search."""
+        scores = Scores(space, images, self.most(space, images)[1])
         steps = [max(1, round((n - 1) / self.spread)) for n in space.shape]
         yield from scores.ask([place])
         for axis in axes:
             place = yield from line(scores, place, axis, steps[axis], whole=True)
         moved = True
-        while moved and scores.left:
+        while moved and scores.spent < scores.budget:
             before, steps = place, [(step + 1) // 2 for step in steps]
             for axis in axes:
                 place = yield from line(scores, place, axis, steps[axis])
@@ -73,29 +76,11 @@ class Coordinate:
         return scores.best()
 
 
-class Limited(Scores):
-    """Scores with a budget in evaluations: what is beyond it is not asked."""
-
-    def __init__(self, space, images, budget):
-        super().__init__(space, images)
-        self.budget = budget
-
-    @property
-    def left(self):
-        """How many evaluations are left."""
-        return self.budget - len(self.reached)
-
-    def ask(self, places):
-        """Yield Trials of the first of these places that are new, as far as the budget goes."""
-        new = [place for place in dict.fromkeys(places) if place not in self.reached]
-        yield from super().ask(new[: self.left])
-
-
 def line(scores, place, axis, step, whole=False):
     """The best place on a line along one axis: first the whole line, or one step to each side."""
     space, count = scores.space, scores.space.shape[axis]
     at = lambda i: (*place[:axis], i, *place[axis + 1 :])
-    value = lambda i: rank(scores.values[scores.images].get(at(i)))
+    value = lambda i: rank(scores.of(scores.images).get(at(i)))
     best = place[axis]
     if not space.numeric[axis]:
         yield from scores.ask([at(i) for i in space.beside(axis, best)])

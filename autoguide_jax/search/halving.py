@@ -5,12 +5,14 @@ rungs        images/η^R, …, images/η, images: each trial draws the same firs
 survivors    a rung has 1/η of the places of the one below: its best
 explorers    some of a rung's places are not survivors but neighbours of its best so far, one
              round after the other: where it is smooth, the best is beside the good
+the rest     what is left of the budget goes to neighbours of the best, with all images
 """
 
+import bisect
 import math
 from dataclasses import dataclass
 
-from autoguide_jax.search.trials import Scores, check_budget, evaluations, rank, spread
+from autoguide_jax.search.trials import Scores, check_budget, evaluations, first_images, spread
 
 
 @dataclass(frozen=True)
@@ -43,89 +45,73 @@ class Halving:
                 f'first ({self.first}) and candidates ({self.candidates}) must be at least 0'
             )
 
-    def counts(self, images):
-        """Images of every rung, ascending. Errors: ValueError for first > images."""
-        if self.first > images:
-            raise ValueError(
-                f'first ({self.first}) is more than the images of a whole evaluation ({images})'
-            )
-        least, found = self.first or math.ceil(images / 8), [images]
-        while (fewer := math.ceil(images / self.eta ** len(found))) >= least and fewer < found[0]:
-            found.insert(0, fewer)
-        return found
-
     def rungs(self, space, images):
-        """[(images, survivors, explorers)] of every rung, and the most that they draw together."""
-        counts, budget = self.counts(images), evaluations(self.budget, space) * images
-        sizes = [self.candidates] if self.candidates else range(min(space.size, 10**6), 0, -1)
-        best = None
-        low, high = 1, space.size
-        if self.candidates:
-            low = high = min(self.candidates, space.size)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.plan(middle, counts)[1] <= budget:
-                low = middle
-            else:
-                high = middle - 1
-        return self.plan(low, counts)
+        """[(images, survivors, explorers)] of every rung, and the images of all at most.
+
+        Errors: ValueError for settings that contradict: first > images, candidates > budget.
+        """
+        counts, least = [images], first_images(self.first, images)
+        while least <= (fewer := math.ceil(images / self.eta ** len(counts))) < counts[0]:
+            counts.insert(0, fewer)
+        budget = evaluations(self.budget, space) * images
+        fits = lambda size: self.plan(size, counts)[1] <= budget
+        most = bisect.bisect(range(1, space.size + 1), False, key=lambda size: not fits(size))
+        if min(self.candidates, space.size) > most:
+            raise ValueError(
+                f'candidates ({self.candidates}): a budget of {budget} images allows at most '
+                f'{most}. Lower candidates or first, or raise budget or eta'
+            )
+        return self.plan(min(self.candidates or most, most), counts)
 
     def plan(self, size, counts):
-        rungs, images = [], 0
-        before = 0
+        """(rungs, images at most) of a search with so many places in the first rung."""
+        rungs, images, before = [], 0, 0
         for i, count in enumerate(counts):
-            n = max(1, math.ceil(size / self.eta**i))
-            new = int(self.explore * n)
-            rungs.append((count, n - new, new))
-            images += (n - new) * (count - before) + new * count
+            places = math.ceil(size / self.eta**i)
+            explorers = int(self.explore * places)
+            rungs.append((count, places - explorers, explorers))
+            images += places * count - (places - explorers) * before
             before = count
         return rungs, images
 
     def most(self, space, images):
-        """(evaluations, images) at most."""
-        rungs, total = self.rungs(space, images)
-        return sum(a + b for _, a, b in rungs), total
+        """(evaluations, images) at most. Errors: ValueError as `rungs`."""
+        rungs, _ = self.rungs(space, images)
+        fewer = sum(survivors + explorers for _, survivors, explorers in rungs[:-1])
+        whole = evaluations(self.budget, space)
+        return fewer + whole, whole * images
 
     def __call__(self, space, images, seed=0):
-        """Search the space; see autoguide_jax.search."""
-        scores = Scores(space, images)
-        rungs, _ = self.rungs(space, images)
+        """Search the space; see autoguide_jax.search. Errors: ValueError as `rungs`."""
+        return self.run(space, images, seed, self.rungs(space, images)[0])
+
+    def run(self, space, images, seed, rungs):
+        """The generator of a search."""
+        scores = Scores(space, images, evaluations(self.budget, space) * images)
         pool = spread(space, rungs[0][1], seed)
         for count, survivors, explorers in rungs:
             yield from scores.ask(pool[:survivors], count)
-            while explorers > 0:
-                new = beside_the_best(scores, count)[:explorers]
-                if not new:
-                    break
-                yield from scores.ask(new, count)
+            while explorers > 0 and (new := beside(scores, scores.ordered(count), count)):
+                yield from scores.ask(new[:explorers], count)
                 explorers -= len(new)
             pool = scores.ordered(count)
-        limit = evaluations(self.budget, space) * images
-        while FINISH:
-            best = scores.ordered(images)[:1]
-            new = [
-                p
-                for p in (space.box(best[0]) if BOX else space.neighbours(best[0]))
-                if p not in scores.values[images]
-            ]
-            new = new[:4]
-            while new and scores.spent + sum(map(scores.cost, new)) > limit:
-                new.pop()
-            if not new:
-                break
+        while new := beside(scores, scores.ordered()[:1], images):
+            before = scores.spent
             yield from scores.ask(new)
+            if scores.spent == before:
+                break
         return scores.best()
 
 
-FINISH = True
-BOX = False
+def beside(scores, places, images):
+    """What is not scored with so many images around the first of these places that has any.
 
-
-def beside_the_best(scores, count):
-    """Neighbours, not of this rung yet, of the best place of a rung that has any."""
-    known = scores.values[count]
-    for place in scores.ordered(count):
-        new = [p for p in scores.space.neighbours(place) if p not in known]
-        if new:
-            return new
+    Its neighbours, or else the diagonal ones.
+    """
+    known, space = scores.of(images), scores.space
+    for around in (space.neighbours, space.box):
+        for place in places:
+            new = [other for other in around(place) if other not in known]
+            if new:
+                return new
     return []

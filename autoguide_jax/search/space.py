@@ -66,13 +66,13 @@ class Space:
         """The point {axis: value} of a place."""
         return {name: values[i] for (name, values), i in zip(self.axes.items(), place, strict=True)}
 
-    def place(self, point):
+    def place(self, point, where='point'):
         """The place of a point. Errors: ValueError for an axis or a value that is not there."""
         if point.keys() != self.axes.keys():
-            raise ValueError(f'point ({point}): the axes are {", ".join(self.axes)}')
+            raise ValueError(f'{where} ({point}): the axes are {", ".join(self.axes)}')
         for name, value in point.items():
             if value not in self.axes[name]:
-                raise ValueError(f'point.{name} ({value!r}) is not one of {self.axes[name]}')
+                raise ValueError(f'{where}.{name} ({value!r}) is not one of {self.axes[name]}')
         return tuple(values.index(point[name]) for name, values in self.axes.items())
 
     def unit(self, place):

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import qmc
 
+LEAST = 8  # evaluations of a search whose space is tiny
+
 
 class Trial(NamedTuple):
     """One point, {axis: value}, that is to be scored on the first `images` seeds."""
@@ -17,6 +19,25 @@ class Trial(NamedTuple):
     def key(self):
         """What tells trials apart; hashable."""
         return tuple(self.point.items()), self.images
+
+
+class Drawn:
+    """Counts the images that trials draw, where more for one point cost the difference."""
+
+    def __init__(self):
+        self.reached = {}
+
+    def add(self, trial):
+        """Count a trial; returns how many images it draws."""
+        point, images = trial.key
+        new = max(0, images - self.reached.get(point, 0))
+        self.reached[point] = self.reached.get(point, 0) + new
+        return new
+
+    @property
+    def total(self):
+        """All images so far."""
+        return sum(self.reached.values())
 
 
 class Found(NamedTuple):
@@ -41,39 +62,46 @@ def drive(method, space, images, objective, seed=0):
 
     objective: list of Trials → list of values, float or None. No trial is given to it twice.
     """
-    run, known, reached, values = method(space, images, seed), {}, {}, None
+    run, known, drawn, values = method(space, images, seed), {}, Drawn(), None
     while True:
         try:
             trials = run.send(values)
         except StopIteration as end:
-            return Found(end.value, list(known.values()), sum(reached.values()))
+            return Found(end.value, list(known.values()), drawn.total)
         new = list({t.key: t for t in trials if t.key not in known}.values())
         for trial, value in zip(new, objective(new) if new else [], strict=True):
             known[trial.key] = trial, value
-            point = trial.key[0]
-            reached[point] = max(reached.get(point, 0), trial.images)
+            drawn.add(trial)
         values = [known[trial.key][1] for trial in trials]
 
 
 class Scores:
-    """What one search has asked so far, by place; values: {images: {place: value}}."""
+    """What one search has asked so far, by place; values: {images: {place: value}}.
 
-    def __init__(self, space, images):
-        self.space, self.images, self.values, self.reached = space, images, {}, {}
+    budget: how many images may be drawn; trials beyond it are not asked.
+    """
+
+    def __init__(self, space, images, budget=math.inf):
+        self.space, self.images, self.budget = space, images, budget
+        self.values, self.reached = {}, {}
+
+    def of(self, images):
+        """{place: value} of the trials with this many images."""
+        return self.values.setdefault(images, {})
 
     def ask(self, places, images=None):
-        """Yield the Trials of these places that are new, and remember their values."""
+        """Yield the Trials of the first of these places that are new; remember their values."""
         images = images or self.images
-        known = self.values.setdefault(images, {})
-        new = [place for place in dict.fromkeys(places) if place not in known]
+        new, left = [], self.budget - self.spent
+        for place in dict.fromkeys(places):
+            cost = max(0, images - self.reached.get(place, 0))
+            if place not in self.of(images) and cost <= left:
+                new.append(place)
+                left -= cost
         if new:
             values = yield [Trial(self.space.point(place), images) for place in new]
-            known.update(zip(new, values, strict=True))
+            self.of(images).update(zip(new, values, strict=True))
             self.reached |= {p: max(images, self.reached.get(p, 0)) for p in new}
-
-    def cost(self, place, images=None):
-        """How many images one more trial draws."""
-        return max(0, (images or self.images) - self.reached.get(place, 0))
 
     @property
     def spent(self):
@@ -82,13 +110,14 @@ class Scores:
 
     def ordered(self, images=None):
         """The places with this many images, best first, undefined ones last, else as asked."""
-        known = self.values.get(images or self.images, {})
+        known = self.of(images or self.images)
         return sorted(known, key=lambda place: rank(known[place]))
 
     def best(self):
         """The best point with all images; None if none has a value."""
-        known, places = self.values.get(self.images, {}), self.ordered()
-        return self.space.point(places[0]) if places and rank(known[places[0]]) < math.inf else None
+        places = self.ordered()[:1]
+        known = [p for p in places if rank(self.of(self.images)[p]) < math.inf]
+        return self.space.point(known[0]) if known else None
 
 
 def evaluations(budget, space):
@@ -96,7 +125,13 @@ def evaluations(budget, space):
     return min(budget or max(LEAST, space.size // 10), space.size)
 
 
-LEAST = 8
+def first_images(first, images):
+    """Images of the cheapest trials, 0: an eighth of all. Errors: ValueError for more than all."""
+    if first > images:
+        raise ValueError(
+            f'first ({first}) is more than the images of a whole evaluation ({images}). Lower it'
+        )
+    return first or math.ceil(images / 8)
 
 
 def check_budget(budget):

@@ -18,9 +18,10 @@ from autoguide_jax.generation import Programs
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer, defined
-from autoguide_jax.search import minimise, rank
+from autoguide_jax.search import Drawn, drive
 from autoguide_jax.seeds import sample_labels
 from autoguide_jax.study.record import Record, mean_and_spread
+from autoguide_jax.study.tuning import axes
 
 
 def main(settings, workdir):
@@ -131,33 +132,37 @@ class Study(Record):
 
     def axes(self, arm):
         """Names of what is searched for an arm."""
-        names = ['main_std']
-        if arm.guide or arm.uncond:
-            names += [] if arm.same_std else ['guide_std']
-            names += ['weight']
-        return names + (['lo', 'hi'] if arm.search_interval else [])
+        return axes(arm)
 
     def search(self, bar):
         """Find the setting of every arm; same budget, same seeds for all."""
         s = self.settings.search
         for name, arm in self.settings.arms.items():
-            trace = []
+            drawn = Drawn()
 
-            def objective(point, name=name, arm=arm, trace=trace):
-                pair = self.pair(arm, **point)
-                row = self.scorer.score(pair, s.first_seed, s.images, phase='search', arm=name)
-                trace.append((row['metrics'][self.settings.metrics[0]], point))
-                bar.update(s.images)
-                return trace[-1][0]
+            def objective(trials, name=name, drawn=drawn):
+                values = []
+                for trial in trials:
+                    values.append(self.value(name, trial))
+                    bar.update(drawn.add(trial))
+                return values
 
             with self.clock('search'):
-                minimise(objective, self.axes(arm), s)
-            bar.update((s.budget - len(trace)) * s.images)  # fewer points than budget: one axis
-            best, self.chosen[name] = min(trace, key=lambda item: rank(item[0]))
-            if best is None:
+                found = drive(s.build(), s.space(arm), s.images, objective)
+            bar.update(s.budget * s.images - found.images)  # a search may end earlier
+            self.chosen[name] = found.best or found.trials[0][0].point
+            if found.best is None:
                 first = self.settings.metrics[0]
                 text = f'search of {name}: {first} has no value anywhere, the first point is taken'
                 print(text, file=sys.stderr)
+
+    def value(self, name, trial):
+        """What a Trial of an arm scores; those of fewer images are rows of the phase 'screen'."""
+        s = self.settings.search
+        pair = self.pair(self.settings.arms[name], **trial.point)
+        phase = 'search' if trial.images == s.images else 'screen'
+        row = self.scorer.score(pair, s.first_seed, trial.images, phase=phase, arm=name)
+        return row['metrics'][self.settings.metrics[0]]
 
     def final(self, bar):
         """Score the chosen settings on fresh seeds, one row per repeat."""

@@ -6,9 +6,9 @@ from autoguide_jax import config
 from autoguide_jax.autoencoder import check_dtype
 from autoguide_jax.metrics import minimised
 from autoguide_jax.run_settings import Settings as TrainSettings
-from autoguide_jax.search import SearchSettings
 from autoguide_jax.seeds import check_classes
 from autoguide_jax.study.order import ordered
+from autoguide_jax.study.tuning import SearchSettings
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ class Settings:
                     raise ValueError(
                         f'arms.{name}.{role} ({run}) is not a run; known: {", ".join(self.runs)}'
                     )
+        self.search.check(self.arms)
         minimised(self.metrics)
         check_dtype('vae_dtype', self.vae_dtype)
         check_classes(self.classes)
