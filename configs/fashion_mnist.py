@@ -1,6 +1,7 @@
 """Fashion-MNIST: Table 1 of the autoguidance paper on 60,000 real images, padded to 32×32.
 
-    apt-get download dataset-fashion-mnist        then: prepare fashion_mnist --source=. --data_dir=data/tfds
+    apt-get download dataset-fashion-mnist
+    prepare fashion_mnist --source=. --data_dir=data/tfds
     python -m autoguide_jax study --config=configs/fashion_mnist.py         --workdir=runs/fashion
     python -m autoguide_jax study --config=configs/fashion_mnist.py:reduced --workdir=runs/fashion_r
     python -m autoguide_jax train --config=configs/fashion_mnist.py:big --workdir=runs/fashion/big

@@ -2,7 +2,6 @@
 
     python -m autoguide_jax search --config=configs/search.py --workdir=out/search \\
         --config.main.run=runs/digits/main --config.guide.run=runs/digits/guide
-    python -m autoguide_jax report --workdir=out/search
 
 The lists are those of the paper (arXiv 2406.02507, App. B.1: w in steps of 0.05; EMA lengths here
 in steps of 0.01), in the range that the snapshots of the digits reach. --config.search.name is

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
-    'config schema values arguments helptext tables files machine mesh progress stop provenance '
+    'config config_file schema values arguments helptext tables files machine mesh progress stop provenance '
     'processes claims buckets disks health npy published state_dicts inert',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
@@ -30,6 +30,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.spl
 # Files of one floor that build on each other, in one direction.
 WITHIN = {
     (1, 'arguments', 'values'), (1, 'config', 'schema'), (1, 'config', 'values'),
+    (1, 'config', 'config_file'), (1, 'config_file', 'values'),
     (1, 'schema', 'values'), (1, 'helptext', 'tables'),
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (1, 'claims', 'buckets'),
@@ -178,6 +179,7 @@ CONFIGS = [
     ('train', 'digits.py:main'),
     ('train', 'digits.py:guide'),
     ('train', 'digits.py:uncond'),
+    ('search', 'search.py'),
     ('study', 'digits.py'),
     ('train', 'fashion_mnist.py:big'),
     ('train', 'fashion_mnist.py:reduced-narrow'),

@@ -21,7 +21,7 @@ from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Networks, open_autoencoder
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import table
-from autoguide_jax.search.trials import drive, rank
+from autoguide_jax.search import drive, rank
 from autoguide_jax.sweep import cost
 from autoguide_jax.sweep.grid import Grid
 from autoguide_jax.sweep.group_scorer import GroupScorer, alike
@@ -61,19 +61,15 @@ class Campaign:
         self.evaluator = self.open_evaluator()
         self.scorers, self.flops = {}, {}
         self.keys, self.shown, self.found, self.best = {}, [], None, math.inf
+        images = settings.score.images
+        self.fewest = min(trial.images for trial in next(method(grid.space, images)))
         # Small sets would leave batches half empty.
-        self.together = max(1, settings.score.batch_size // self.counts[0])
+        self.together = max(1, settings.score.batch_size // self.fewest)
 
     @property
     def searching(self):
         """Whether a search decides which points are scored."""
         return self.settings.search.name != 'grid'
-
-    @property
-    def counts(self):
-        """The numbers of images that a setting may be scored on, ascending."""
-        images = self.settings.score.images
-        return self.method.counts(images) if hasattr(self.method, 'counts') else [images]
 
     def open_evaluator(self):
         """The Evaluator; one worker prepares features and reference, the others read them."""
@@ -110,7 +106,7 @@ class Campaign:
                 score.classes,
                 self.claims and self.claims.worker,
                 mixed=self.together > 1,
-                keep=len(self.counts) > 1,
+                keep=self.fewest < score.images,
             )
         return self.scorers[key]
 

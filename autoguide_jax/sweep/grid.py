@@ -21,7 +21,7 @@ import math
 import shlex
 
 from autoguide_jax import config, values
-from autoguide_jax.search.space import Space
+from autoguide_jax.search import Space
 from autoguide_jax.sweep.settings import Setting
 
 # Axes that have a list in `sweep`, and the settings that they stand for.
