@@ -167,10 +167,11 @@ def test_calls_per_image_are_the_calls_that_happen(sampler):
     calls = [counted(k) for k in range(3)]
     programs = Programs(sampler, 1, stack='off')  # on one device a call is one callback
     on_schedule = float(np.float32(sampler.sigmas()[4]))
+    schedule = lambda lo, hi, scales: Schedule(2.0, (lo, hi), (0.1, on_schedule), scales)
     for rules in [
-        (Guidance(2.0), Guidance(1.0)),
-        (Guidance(2.0, (0.1, on_schedule)), Guidance(0.5, (on_schedule, 60.0))),
-        (Schedule(2.0, (0.0, 60.0), (0.1, on_schedule), (1.0, 0.0)), Guidance(0.5)),
+        (schedule(0.0, np.inf, (1.0, 1.0)), Guidance(1.0)),
+        (schedule(0.1, on_schedule, (0.5, 1.0)), Guidance(0.5, (on_schedule, 60.0))),
+        (schedule(0.0, 60.0, (1.0, 0.0)), Guidance(0.5)),
     ]:
         counts[:] = [0, 0, 0]
         programs.images(calls, rules, SEEDS[:1], LABELS[:1])
