@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
-    'config config_file schema values arguments helptext tables files machine mesh progress stop provenance '
-    'processes claims buckets disks health npy published state_dicts inert',
+    'config config_file schema values arguments helptext tables files machine mesh progress stop '
+    'provenance processes claims buckets disks health npy published state_dicts inert',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
     'guidance_settings '
