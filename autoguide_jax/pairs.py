@@ -260,6 +260,14 @@ def check_pair(main, guide, role):
         )
 
 
+def acting(pair):
+    """The pair without the guides, if its weight is 1 and none of them acts."""
+    if pair.guidance.weight != 1:
+        return pair
+    none = {'guide': NetworkRef(), 'uncond': NetworkRef(), 'guidance': GuidanceSettings()}
+    return dataclasses.replace(pair, **none)
+
+
 def identity(pair):
     """What decides the numbers of a pair: the weights' sources, EMA lengths and guidance rule."""
     networks = {}

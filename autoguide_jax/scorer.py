@@ -43,7 +43,7 @@ class Scorer:
         vae = self.programs.autoencoder
         measurement = files.content_hash(
             {
-                **pairs.identity(pairs.settled(pair)),
+                **self.identity(pair),
                 **({'vae': vae.describe()} if vae else {}),
                 'sampler': self.sampler,
                 'seeds': [first_seed, count],
@@ -52,6 +52,13 @@ class Scorer:
             }
         )
         return measurement, files.content_hash({'measurement': measurement, **tags})
+
+    def identity(self, pair):
+        """What decides the images of a pair, given seeds and labels; guides that do not act do not.
+
+        So a grid scores w = 1 once, whatever the EMA lengths of the guide.
+        """
+        return pairs.identity(pairs.settled(pairs.acting(pair)))
 
     def score(self, pair, first_seed, count, **tags):
         """The row of this pair on seeds first_seed … first_seed + count − 1.

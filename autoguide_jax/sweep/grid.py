@@ -49,7 +49,7 @@ class Grid:
     def __init__(self, settings):
         fields = [f.name for f in dataclasses.fields(Setting)]
         self.base = Setting(**{name: getattr(settings, name) for name in fields})
-        self.axes, self.parsed = declared_axes(settings), {}
+        self.axes, self.parsed, self.known = declared_axes(settings), {}, {}
         for name, found in dataclasses.asdict(settings.sweep).items():
             if found and name in self.axes:
                 raise ValueError(f'sweep.{name} ({found}): the config file declares it as well')
@@ -67,9 +67,12 @@ class Grid:
 
     def at(self, point):
         """The Setting of a point, axis → value. Errors: ValueError if there is no such pair."""
-        point = {name: value for name, value in point.items() if name != ALONE}
-        plain = point.keys() <= {*DOTTED, *ENDS} - {'num_steps'}
-        return replaced(self.base, **point) if plain else self._parsed(point)
+        key = tuple(point.items())
+        if key not in self.known:
+            point = {name: value for name, value in point.items() if name != ALONE}
+            plain = point.keys() <= {*DOTTED, *ENDS} - {'num_steps'}
+            self.known[key] = replaced(self.base, **point) if plain else self._parsed(point)
+        return self.known[key]
 
     def _parsed(self, point):
         """The Setting of a point that names settings by their dotted names, or a sampler's."""
