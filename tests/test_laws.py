@@ -22,7 +22,8 @@ FLOORS = (
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
     'likeness',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers doctor plan encode latent_stats stats',
+    'sweep study export report reconstruct bench importers doctor plan encode latent_stats stats '
+    'guides',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
