@@ -17,7 +17,7 @@ FLOORS = (
     'contracts registry',
     'config schema values arguments helptext tables files machine mesh progress stop provenance '
     'processes claims buckets disks health published state_dicts inert',
-    'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds',
+    'backbones denoiser loss optim ema guidance samplers frozen search mixture guide_theory seeds',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
     'likeness',
