@@ -7,12 +7,13 @@
 toy: every guide of a finished `study --config=configs/toy.py` (or :quick), seed by seed: 40
 candidates by run, age and EMA length; the prediction is made here with the exact denoiser as
 reference, the truth is what the study's samples scored at each candidate's best of w. --draw=0 also
-draws samples for seed 0 (energy distance, w to 4, and guides that
-the study does not try: its two mismatched runs, the longer EMA of main itself).
+draws samples for seed 0 (energy distance, w to 4, and guides that the study does not try: its two
+mismatched runs, the longer EMA of main itself).
 fashion: --guides is the workdir of a ranking, --grid the rows of a sweep over its candidates and w;
 the truth is the lowest distance (--metric=frechet) over w.
 
-Every statistic that was tried is told. → tests/guide_validation.json and docs/guide_finder.png.
+The score was chosen on the toy's five seeds, among some hundred forms (other weights of σ, parts of
+its range, points weighed by their error, noisier points); the kinds that there were are told. → tests/guide_validation.json and docs/guide_finder.png.
 """
 
 import argparse
@@ -285,8 +286,10 @@ def plot(result, look=style.LIGHT):
     if 'toy' in result:
         scatter_toy(left, result['toy'], look)
         dots(middle, result['toy']['summary'], look)
-    right.set_title('Fashion-MNIST: not measured yet')
-    if found := result.get('fashion'):
+    if not (found := result.get('fashion')):
+        right.set_title('Fashion-MNIST: not measured yet')
+        right.set(xticks=(), yticks=())
+    else:
         x, y, _ = zip(*found['points'])
         right.plot(x, y, 'o', color=style.FIXED['autoguidance'][0], markersize=5)
         rho = next(iter(found['correlations'][found['metric']].values()))['spearman']
@@ -320,7 +323,7 @@ def dots(panel, summary, look):
         x = [table[n]['spearman'] if n in table else np.nan for n in names]
         panel.plot(x, range(len(names)), style.MARKERS[i], color=pair[0], ms=4.5, label=truth)
     panel.set_yticks(range(len(names)), names, fontsize=7)
-    panel.set(ylim=(len(names) - 0.5, -0.5), xlim=(-1, 1))
+    panel.set(ylim=(len(names) - 0.5, -0.5), xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1))
     panel.set_title('Rank correlation with the truth')
     panel.legend(loc='lower left', fontsize=6.5)
 

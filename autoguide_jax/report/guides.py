@@ -13,8 +13,8 @@ from autoguide_jax.report import drawing, style
 BEST, MOST = 5, 30  # candidates with a colour, and candidates that are named
 # What is drawn by noise level: (name, title, reference line, range)
 PANELS = (
-    ('ratio', 'r = |e_i| / |e_m|, 2 is the rule', 2.0, (0.5, 8.0)),
-    ('cosine', 'Cosine of the errors of main and guide', 1.0, (-0.3, 1.05)),
+    ('ratio', 'r = |e_i| / |e_m|', 2.0, (0.5, 8.0)),
+    ('cosine', 'Cosine of the two errors', 1.0, (-0.3, 1.05)),
     ('weight', 'Predicted weight r/(r − 1)', 2.0, (1.0, 6.0)),
 )
 
@@ -28,7 +28,11 @@ def main(workdir):
     for suffix, content in drawing.render(draw, found).items():
         files.write_bytes(found['workdir'] / 'figures' / f'guides{suffix}', content)
     print(f'wrote {found["workdir"] / "figures" / "guides.png"}', file=sys.stderr)
-    return [{**row['candidate'], **row['overall']} for row in found['rows']]
+    named = 'score', 'weight', 'ratio', 'excess_ratio', 'cosine', 'removable'
+    return [
+        {**row['candidate'], **{name: row['overall'][name] for name in named}}
+        for row in found['rows']
+    ]
 
 
 def read(workdir):
