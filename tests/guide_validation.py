@@ -13,7 +13,8 @@ fashion: --guides is the workdir of a ranking, --grid the rows of a sweep over i
 the truth is the lowest distance (--metric=frechet) over w.
 
 The score was chosen on the toy's five seeds, among some hundred forms (other weights of σ, parts of
-its range, points weighed by their error, noisier points); the kinds that there were are told. → tests/guide_validation.json and docs/guide_finder.png.
+its range, points weighed by their error, noisier points); the kinds that there were are told.
+→ tests/guide_validation.json and docs/guide_finder.png.
 """
 
 import argparse
