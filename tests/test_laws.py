@@ -17,13 +17,14 @@ FLOORS = (
     'contracts registry',
     'config config_file schema values arguments helptext tables files machine mesh progress stop '
     'provenance processes claims buckets disks health npy published state_dicts inert',
-    'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds',
+    'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds guide_theory',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
     'guidance_settings '
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
     'likeness',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers doctor plan encode latent_stats stats',
+    'sweep study export report reconstruct bench importers doctor plan encode latent_stats stats '
+    'guides',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

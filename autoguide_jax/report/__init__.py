@@ -12,6 +12,7 @@ from autoguide_jax import files
 from autoguide_jax.report import (
     curves,
     drawing,
+    guides,
     page,
     scores,
     sheet,
@@ -81,8 +82,11 @@ SHEETS = {'hero': strips.hero, 'samples': strips.samples}
 def main(workdir):
     """Write report.html and figures/ into a study directory; return the table's rows.
 
-    The workdir of a sweep of two guides will do too. Errors: ValueError if workdir is neither.
+    The workdir of a sweep of two guides will do too, and that of a ranking of guides, of which the
+    figure is drawn. Errors: ValueError if workdir is none of these.
     """
+    if (files.path(workdir) / 'guides.json').exists():
+        return guides.main(workdir)
     if (files.path(workdir) / 'sweep.json').exists():
         return two_guides.main(workdir)
     record = files.path(workdir) / 'study.json'
