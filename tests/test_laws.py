@@ -16,7 +16,7 @@ PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
     'config schema values arguments helptext tables files machine mesh progress stop provenance '
-    'processes claims buckets disks health published state_dicts inert',
+    'processes claims buckets disks health published state_dicts inert budget',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
