@@ -10,7 +10,8 @@ from autoguide_jax.report.stats import METRICS, Stat, decimals, number, paired, 
 
 REAL = 'real'
 SELECTING = ('search', 'curve', 'heatmap')
-SCORED = {'final': 'the final scores', 'floor': 'the floor'}
+FRESH = ('final', 'steps')
+SCORED = {'final': 'the final scores', 'steps': 'the final scores', 'floor': 'the floor'}
 ROLES = {
     'baseline': ('none', 'unguided'),
     'cfg': ('cfg',),
@@ -226,14 +227,15 @@ def _current(rows, meta):
         return [row for row in rows if row.get('key') in keys]
     blocks = (meta.get('final') or {}).get('seed_blocks') or []
     selection = (meta.get('search') or {}).get('seeds')
-    allowed = {'final': blocks, **dict.fromkeys(SELECTING, [selection] if selection else [])}
+    allowed = {'final': blocks, 'steps': blocks}
+    allowed |= dict.fromkeys(SELECTING, [selection] if selection else [])
     newest = {row['arm']: row.get('setting') for row in rows if row['phase'] == 'final'}
 
     def belongs(row):
         seeds, known = row.get('seeds'), allowed.get(row['phase'])
         if seeds and known and seeds not in known:
             return False
-        return row['phase'] != 'final' or row.get('setting') == newest[row['arm']]
+        return row['phase'] not in FRESH or row.get('setting') == newest.get(row['arm'])
 
     return [row for row in rows if belongs(row)]
 
