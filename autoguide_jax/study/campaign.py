@@ -23,6 +23,8 @@ from autoguide_jax.study import scans
 from autoguide_jax.study.costs import Costs, asked, trained
 from autoguide_jax.study.record import Record, mean_and_spread
 
+PLAN = 'At most: as if guides always acted, and nothing were there yet.'
+
 
 def main(settings, workdir):
     """Run the comparison in workdir, or what is left of it; returns the table of arms."""
@@ -87,7 +89,7 @@ class Study(Record):
             return  # it is finished
         stages, rates = self.costs.stages(), self.costs.rates()
         print(tables.render(budget.rows(stages, rates)), file=sys.stderr)
-        print('evaluations, calls: at most, as if guides always acted', file=sys.stderr)
+        print(PLAN, file=sys.stderr)
         if unknown := self.costs.check():
             print(f'{unknown}; they are checked as they become known', file=sys.stderr)
 
