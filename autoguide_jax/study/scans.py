@@ -75,7 +75,10 @@ def grids(study):
 
 
 def slider(study):
-    """The same images at every weight of the curves: samples/ARM@W.npz, W as in '1.25'."""
+    """The same images at every weight of the curves: samples/ARM@W.npz, W as in '1.25'.
+
+    Those of weights that are no longer asked for are removed: they may be of another setting.
+    """
     s = study.settings
     if not s.extra.slider:
         return
@@ -88,6 +91,11 @@ def slider(study):
             pair = study.pair(s.arms[name], **{**study.chosen[name], 'weight': weight})
             keep(study, programs, pair, s.extra.slider, slide(name, weight))
             bar.update(1)
+    wanted = {f'{slide(name, weight)}.npz' for name, weight in asked}
+    folder = study.workdir / 'samples'
+    for name in files.names(folder, '.npz'):
+        if '@' in name and name not in wanted:
+            (folder / name).unlink(missing_ok=True)
 
 
 def slide(arm, weight):
