@@ -62,7 +62,8 @@ FIGURES = {
     'recall': (
         trade.distance,
         'Distance against recall over guidance weights, one panel per method',
-        'What each weight w (small numbers) buys in distance and costs in variation, with 95 % '
+        'What each weight w (small numbers; left out where crowded) buys in distance and costs in '
+        'variation, with 95 % '
         'intervals where scores have an error, on selection seeds at the chosen EMA lengths. The '
         'ringed marker is the chosen setting, the grey square the method without guidance, both on '
         'the same seeds; grey lines are the other methods. Down and to the right is better.',

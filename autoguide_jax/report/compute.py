@@ -1,6 +1,6 @@
 """Scores at equal computation: distance against FLOPs per image, and the table at equal FLOPs."""
 
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from autoguide_jax.report import spent, style
 from autoguide_jax.report.drawing import WIDE, label_ends, limits, new, plain_number, score_axis
@@ -50,8 +50,9 @@ def flops_axis(panel):
     """Scale the x axis of a panel for FLOPs: logarithmic, with units."""
     panel.set_xscale('log')
     low, high = panel.get_xlim()
-    subs = (1, 2, 5) if high / low < 300 else (1,)
-    panel.xaxis.set_major_locator(LogLocator(subs=subs))
+    # A logarithmic locator within one decade would crowd its labels.
+    wide = LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,))
+    panel.xaxis.set_major_locator(wide if high / low > 10 else MaxNLocator(4))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: gflop(value)))
     panel.xaxis.set_minor_formatter(NullFormatter())
 

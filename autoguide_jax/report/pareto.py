@@ -11,6 +11,7 @@ from autoguide_jax.report.stats import METRICS
 from autoguide_jax.report.tables import name_of, table
 
 PALE = 0.35
+WRAPPED = 'style="white-space:normal;text-align:left"'
 
 
 def dominators(points, arm):
@@ -125,11 +126,11 @@ def section(study):
         return ''
     body = []
     for arm, said in found.items():
-        cells = ''.join(f'<td class="text">{esc(text or "–")}</td>' for text in said)
+        cells = ''.join(f'<td class="text" {WRAPPED}>{esc(text or "–")}</td>' for text in said)
         body.append(f'<tr data-arm="{esc(arm)}">{name_of(study, arm)}{cells}</tr>')
     title = esc(study.metric_title)
     head = (
-        f'<tr><th>Method</th><th>{title} and computation of sampling</th>'
-        f'<th>{title} and recall</th></tr>'
+        f'<tr><th>Method</th><th {WRAPPED}>{title} and computation of sampling</th>'
+        f'<th {WRAPPED}>{title} and recall</th></tr>'
     )
     return f'<h3>What dominates what</h3>{table(head, body)}'

@@ -2,10 +2,14 @@
 
 import math
 
+import numpy as np
+
 from autoguide_jax.report import style
 from autoguide_jax.report.drawing import HALF, WIDE, limits, new, score_axis
 from autoguide_jax.report.stats import METRICS, Stat
 from autoguide_jax.report.study import weight_of
+
+APART = 13  # points
 
 
 def points(study, arm, key):
@@ -73,6 +77,9 @@ def _draw(study, look, key, title):
         score_axis(axes[0, 0].yaxis, *limits(min(values), max(values), 1.15, 1.15))
     for panel in axes[:, 0]:
         panel.set_ylabel(title)
+    figure.draw_without_rendering()
+    for panel, (arm, found) in zip(axes.flat, curves.items()):
+        _label(panel, found, colours[arm])
     return figure
 
 
@@ -87,9 +94,18 @@ def _curve(panel, found, colour):
         x, y, xerr=halves[0], yerr=halves[1], color=colour, ecolor=colour, elinewidth=0.8,
         marker='.', markersize=6, linewidth=1.4, zorder=3,
     )  # fmt: skip
-    for (w, *_), at in zip(found, zip(x, y)):
-        place = {'xytext': (4, 4), 'textcoords': 'offset points', 'zorder': 6}
-        panel.annotate(f'{w:g}', at, fontsize=6.5, color=colour, **place)
+
+
+def _label(panel, found, colour):
+    """Write w beside the points of a curve, but not where one stands already."""
+    ends = [found[0], found[-1]]
+    taken = []
+    for w, x, y in ends + found[1:-1]:
+        at = panel.transData.transform((x.mean, y.mean)) / panel.figure.dpi * 72
+        if all(np.hypot(*(at - other)) > APART for other in taken):
+            place = {'xytext': (4, 4), 'textcoords': 'offset points', 'zorder': 6}
+            panel.annotate(f'{w:g}', (x.mean, y.mean), fontsize=6.5, color=colour, **place)
+            taken.append(at)
 
 
 def _mark(panel, best, colour, shape, look):
