@@ -148,11 +148,6 @@ class Evaluator:
         """The extractor of the metrics without a prefix."""
         return self.extractors['']
 
-    @property
-    def reference(self):
-        """Its reference."""
-        return self.references['']
-
     @functools.cached_property
     def identity(self) -> dict:
         """What decides the numbers, apart from the images."""
@@ -228,15 +223,11 @@ class Evaluator:
                 'Give as many, leave the metric out, or set allow_fewer=true: the row then says so'
             )
 
-    def score(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float | None]:
-        """Return metric → value (None where it is undefined), and 'count', the number of images.
+    def measure(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, dict]:
+        """Return what a row of results says of some images: see `judge`.
 
         batches: (images uint8 [n, h, w, c], labels int [n] or None); their size changes nothing.
         """
-        return self.measure(batches)['metrics']
-
-    def measure(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, dict]:
-        """Return what a row of results says of some images: see `judge`."""
         return self.judge(scoring.banks(self.metrics.values(), self.checked(batches)))
 
     def judge(self, banks: Mapping) -> dict[str, dict]:

@@ -4,7 +4,6 @@ Labels: 'labels' of a dataset.json beside the images, as [[name, label], …]; a
 npz. Subfolders are not classes here: sample folders of 1000 images would look like them.
 """
 
-import contextlib
 import functools
 import hashlib
 import itertools
@@ -23,7 +22,8 @@ THREADS = 16
 
 
 def open_samples(p: Any):
-    """Return the images at a path: num_images, image_shape, content_hash, batches(batch_size, …).
+    """Return the images at a path: num_images, image_shape, labels, content_hash; images(rows), or
+    batches(size, start) where they are read from the start.
 
     Errors: ValueError or FileNotFoundError for an incomplete sample set, no images, other files.
     """
@@ -31,7 +31,8 @@ def open_samples(p: Any):
 
 
 def open_images(p: Any):
-    """Return the images at a path: num_images, image_shape, labels, content_hash, batches(n).
+    """Return the images at a path: num_images, image_shape, labels, content_hash; images(rows), or
+    batches(size, start) where they are read from the start.
 
     Errors: FileNotFoundError; ValueError for no images, or labels that do not fit.
     """
@@ -84,16 +85,16 @@ class StoredImages:
         if isinstance(self._store, archive.ZipStore):
             return files.content_hash([self._store.signature(self.names), self.names, labels])
         everything = hashlib.sha256()
-        for name, data in self._read(self._store.read, self.names):
+        for name, data in self._contents():
             everything.update(f'{name}\0{len(data)}\0'.encode() + hashlib.sha256(data).digest())
         return files.content_hash([everything.hexdigest(), labels])
 
-    def _read(self, fn, names):
-        """Yield (name, fn(name)) in order, some read ahead."""
+    def _contents(self):
+        """Yield (name, bytes) in order, some read ahead."""
         with ThreadPoolExecutor(THREADS, 'images') as pool:
-            for some in _chunks(names, 8 * THREADS):
+            for names in _chunks(self.names, 8 * THREADS):
                 stop.check('reading images')
-                yield from zip(some, pool.map(fn, some))
+                yield from zip(names, pool.map(self._store.read, names))
 
     def _decode(self, name):
         image = picture.decode(name, self._store.read(name))
@@ -107,13 +108,6 @@ class StoredImages:
     def images(self, rows) -> np.ndarray:
         """Return images by their place in the names, uint8 [n, h, w, c]."""
         return np.stack([self._decode(self.names[row]) for row in rows])
-
-    def batches(self, batch_size: int, start: int = 0, end: int | None = None):
-        """Yield (images, labels or None), sorted by name; of the images start … end − 1."""
-        part = slice(start, end)
-        labels = None if self.labels is None else self.labels[part]
-        with contextlib.closing(self._read(self._decode, self.names[part])) as images:
-            yield from _batches(images, labels, batch_size)
 
 
 class NpzImages:
@@ -142,41 +136,35 @@ class NpzImages:
         store = archive.open_store(self.path)
         return files.content_hash([store.signature(store.names), self.image_shape])
 
-    def batches(self, batch_size: int, start: int = 0, end: int | None = None):
-        """Yield (images, labels or None) in order; of the images start … end − 1."""
-        labels = None if self.labels is None else self.labels[start:end]
+    def batches(self, batch_size: int, start: int = 0):
+        """Yield (images, labels or None) in order, from image number start on."""
         with open_npz_images(self.path, self._name) as (_, images):
-            part = itertools.islice(enumerate(images), start, end)
-            yield from _batches(part, labels, batch_size)
+            images = itertools.islice(images, start, None)
+            while block := list(itertools.islice(images, batch_size)):
+                end = start + len(block)
+                yield np.stack(block), None if self.labels is None else self.labels[start:end]
+                start = end
 
 
 class RealImages:
     """Images of any kind as a data set of which reference statistics can be made.
 
     samples: what `open_images` returns, or a sample set. It has images(rows) where these can be
-    read in any order, and batches(batch_size, start, end).
+    read in any order, else batches(batch_size, start).
     """
 
     def __init__(self, samples, name: str = 'images'):
         self.name, self.labels = name, samples.labels
         self.num_images, self.image_shape = samples.num_images, tuple(samples.image_shape)
-        self.fingerprint, self.batches = samples.content_hash, samples.batches
+        self.fingerprint = samples.content_hash
         self.num_classes = 0 if self.labels is None else int(self.labels.max()) + 1
-        if hasattr(samples, 'images'):
-            self.images = samples.images
+        read = 'images' if hasattr(samples, 'images') else 'batches'
+        setattr(self, read, getattr(samples, read))
 
     def describe(self) -> dict:
         """Return what tells these images from others, without paths."""
         names = 'name', 'num_images', 'image_shape', 'num_classes', 'fingerprint'
         return {name: getattr(self, name) for name in names}
-
-
-def _batches(images, labels, batch_size):
-    start = 0
-    while block := [image for _, image in itertools.islice(images, batch_size)]:
-        part = slice(start, start + len(block))
-        yield np.stack(block), None if labels is None else labels[part]
-        start += len(block)
 
 
 def _chunks(items, size):

@@ -6,7 +6,6 @@ Names, types and values come back as they were written. Nothing in such a file i
 import contextlib
 import io
 import json
-import math
 import os
 import zipfile
 import zlib
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from autoguide_jax import buckets, files
+from autoguide_jax import buckets, files, npy
 
 SUFFIXES = ('.npz', '.safetensors')
 CODES = {
@@ -97,28 +96,12 @@ def _read_npz(file, only=None):
                 raise ValueError(f'{info.filename!r} is no array, or there twice')
             members[name] = info
             with archive.open(info) as stream:
-                _check_claims(stream, name, info.file_size)
+                npy.check_claims(stream, name, info.file_size)
         found = {}
         for name in members if only is None else members.keys() & {only}:
             with archive.open(members[name]) as stream:
                 found[name] = np.lib.format.read_array(stream, allow_pickle=False)
     return found
-
-
-def _check_claims(stream, name, size):
-    """Refuse a member that is no plain array, or not of the size that its header says."""
-    shape, _, dtype = _header(stream, np.lib.format.read_magic(stream))
-    if dtype.hasobject:
-        raise ValueError(f'{name!r} holds objects')
-    if math.prod(shape) * dtype.itemsize != size - stream.tell():
-        raise ValueError(f'{name!r} is not as long as its shape {shape} says')
-
-
-def _header(stream, version):
-    readers = {(1, 0): 'read_array_header_1_0', (2, 0): 'read_array_header_2_0'}
-    if version not in readers:
-        raise ValueError(f'arrays of format {version}')
-    return getattr(np.lib.format, readers[version])(stream)
 
 
 def write(p: Any, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:

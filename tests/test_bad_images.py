@@ -12,6 +12,7 @@ from autoguide_jax.foreign_images import open_images
 from autoguide_jax.frozen import Output, efficientnet_lite0
 from autoguide_jax.metrics import building, scoring
 from autoguide_jax.metrics.frechet import moments
+from autoguide_jax.metrics.reading import Reader
 from autoguide_jax.metrics.reference import Reference
 
 
@@ -85,7 +86,7 @@ def test_images_of_mixed_sizes_are_refused(tmp_path):
     contents = {f'{i}.png': encoded(pixels(i, size=8 + 8 * (i == 2)), 'png') for i in range(4)}
     samples = open_images(store(tmp_path, contents))
     with pytest.raises(ValueError, match=r'2.png is \(16, 16, 3\), 0.png is \(8, 8, 3\)'):
-        list(samples.batches(2))
+        list(Reader(samples).read(np.arange(4)))
 
 
 def damaged(kind):
@@ -100,7 +101,7 @@ def test_a_damaged_picture_is_named(tmp_path, kind, zipped):
     contents = {f'a/{i}.png': encoded(pixels(i, size=16), 'png') for i in range(4)}
     samples = open_images(store(tmp_path / 'set', contents | {'a/2.png': damaged(kind)}, zipped))
     with pytest.raises(ValueError, match=r'a/2.png cannot be read as an image'):
-        list(samples.batches(2))
+        list(Reader(samples).read(np.arange(4)))
 
 
 def test_grey_is_colour_to_a_network_of_colours_and_transparency_is_not():

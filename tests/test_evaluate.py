@@ -54,7 +54,7 @@ def settings(samples, cache, **more):
 def statistics(digits, cache):
     """The reference that these settings have."""
     features = settings('x', cache).features
-    return evaluate.Evaluator(digits, features, ('frechet',), cache).reference
+    return evaluate.Evaluator(digits, features, ('frechet',), cache).references['']
 
 
 def noise(digits, n=500):
@@ -126,7 +126,7 @@ def test_batches_of_any_size_give_the_same_numbers(digits, cache):
 
     def score(size):
         parts = [slice(i, i + size) for i in range(0, 300, size)]
-        return evaluator.score((images[p], labels[p]) for p in parts)
+        return evaluator.measure((images[p], labels[p]) for p in parts)['metrics']
 
     whole = score(300)
     assert whole['count'] == 300 and set(whole) == {*EVERY, 'count'}

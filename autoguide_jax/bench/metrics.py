@@ -14,6 +14,7 @@ import numpy as np
 from autoguide_jax import config, metrics, stop
 from autoguide_jax.bench.speed import row
 from autoguide_jax.metrics import scoring
+from autoguide_jax.metrics.features import AHEAD
 from autoguide_jax.metrics.reading import Reader
 from autoguide_jax.progress import Progress
 
@@ -100,7 +101,7 @@ def detect(extractor, dataset, rows):
     for count in work:
         stop.check('measuring')
         waiting.append(extractor.send(images[:count]))
-        if len(waiting) > 2:
+        if len(waiting) > AHEAD:
             extractor.fetch(waiting.pop(0))
     for sent in waiting:
         extractor.fetch(sent)

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from autoguide_jax import files
+from autoguide_jax import files, npy
 from autoguide_jax.data import archive, latent_parts
 from autoguide_jax.data.folder import Folder
 
@@ -18,13 +18,8 @@ def shape(name: str, data: bytes) -> tuple[int, int, int]:
     """Return (h, w, 2l) from the first bytes of an NPY file. Errors: ValueError 'NAME is …'."""
     file = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        found, _, dtype = read(file)
-    except (ValueError, KeyError, EOFError) as error:
+        found, _, dtype = npy.header(file)
+    except ValueError as error:
         raise ValueError(f'{name} is not an NPY file: {error}') from None
     if dtype != np.float32 or len(found) != 3 or not found[0] or found[0] % 2:
         raise ValueError(

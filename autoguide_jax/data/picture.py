@@ -5,6 +5,8 @@ import struct
 
 import numpy as np
 
+from autoguide_jax import npy
+
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.npy')
 # Enough for the headers of PNG and NPY; those of JPEG may stand anywhere.
 HEADER_BYTES = 512
@@ -31,12 +33,8 @@ def _png_shape(data):
 def _npy_shape(data):
     file = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    except (ValueError, EOFError) as error:
+        shape, _, dtype = npy.header(file)
+    except ValueError as error:
         raise ValueError(f'is not an NPY file: {error}') from None
     if dtype != np.uint8 or len(shape) != 3 or shape[0] not in (1, 3):
         raise ValueError(

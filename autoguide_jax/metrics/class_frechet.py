@@ -22,9 +22,9 @@ from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, undefine
 class ClassFrechet(FeatureMetric):
     """Mean over classes of the Fréchet distance within each, equation (2); smaller is better.
 
-    The distance of each class is in the Estimate's parts. Undefined unless all samples and real
-    images are labelled, and if a class has too few on either side: to leave it out would reward a
-    model that never draws it.
+    The distance of each class is in the Estimate's parts. Undefined unless all samples are
+    labelled, and if a class has too few: to leave it out would reward a model that never draws it.
+    `check` refuses a reference with unlabelled images, or too few of a class.
 
     Settings:
       features: the feature extractor
@@ -75,20 +75,17 @@ class ClassFrechet(FeatureMetric):
             )
 
     def estimate(self, state: Bank, reference) -> Estimate:
-        for labels, whose in (state.labels, 'the samples'), (reference.labels, 'the real images'):
-            if (labels < 0).any():
-                return undefined(f'{whose} are not all labelled')
-        classes = list(reference.class_counts)
-        counts = {c: (np.sum(state.labels == c), reference.class_counts[c]) for c in classes}
-        rare = min(classes, key=lambda c: min(counts[c]))
-        if min(counts[rare]) < self.least:
-            mine, theirs = counts[rare]
+        if (state.labels < 0).any():
+            return undefined('the samples are not all labelled')
+        counts = {c: int(np.sum(state.labels == c)) for c in reference.class_counts}
+        rare = min(counts, key=counts.get)
+        if counts[rare] < self.least:
             return undefined(
-                f'class {rare} has {mine} samples and {theirs} real images of the {self.least} '
-                'that its distance asks for'
+                f'class {rare} has {counts[rare]} samples of the {self.least} that its distance '
+                'asks for'
             )
         found = {}
-        for c in classes:
+        for c in counts:
             stop.check('computing distances of classes')
             mine = state.features[state.labels == c]
             found[str(c)] = reference.against_class(c).estimate(mine)

@@ -82,9 +82,7 @@ class ClassVariance(FeatureMetric):
             found = _class_variances(bank.features, bank.labels if given else bank.predicted)
             return sum(found.values()) / len(found) if found else np.nan
 
-        if np.isnan(value(state)):
-            return undefined('no class is known to have two samples')
-        return jackknife_of(value, state)
+        return jackknife_of(value, state, 'no class is known to have two samples')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +110,8 @@ class ClassVarianceRatio(FeatureMetric):
             below = sum(theirs[c] for c in common)
             return sum(mine[c] for c in common) / below if below > 0 else np.nan
 
-        if np.isnan(value(state)):
-            return undefined('no class is known to have two samples and two real images')
-        return jackknife_of(value, state)
+        reason = 'no class is known to have two samples and two real images'
+        return jackknife_of(value, state, reason)
 
 
 @dataclasses.dataclass(frozen=True)

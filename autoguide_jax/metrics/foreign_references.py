@@ -10,16 +10,16 @@ which weights of the detector: every one carries a warning that says so.
 
 import dataclasses
 import errno
-import math
 import zipfile
 from typing import Any
 
 import numpy as np
 
-from autoguide_jax import files
+from autoguide_jax import files, npy
 from autoguide_jax.inert import arrays as inert
 from autoguide_jax.inert.machine import Machine
 from autoguide_jax.inert.records import Blob, Name, require
+from autoguide_jax.metrics.frechet import gaussian
 
 # What EDM2's files call the features of an extractor.
 DETECTORS = {'fid': 'inception', 'fd_dinov2': 'dinov2'}
@@ -27,7 +27,8 @@ DETECTORS = {'fid': 'inception', 'fd_dinov2': 'dinov2'}
 DIMENSIONS = {2048: 'inception', 1024: 'dinov2'}
 MOMENTS = (('mu', 'sigma'), ('mu_s', 'sigma_s'))
 IMAGES = 'arr_0'
-MAX_DIMENSIONS = 8192
+# A header, and a float64 covariance of 8192 dimensions.
+MAX_BYTES = 8192**2 * 8 + 1024
 # A covariance of rounded sums may be off its transpose by this much of its largest entry.
 ASYMMETRY = 1e-4
 UNKNOWN = 'the data set, its resolution and the weights of the detector'
@@ -159,25 +160,12 @@ def _read_npz(p):
 
 def _member(archive, info, name):
     """One array of an npz whose size is what its shape says: nothing is allotted on its word."""
+    if info.file_size > MAX_BYTES:
+        raise ValueError(f'{name} has {info.file_size} bytes, more than any covariance')
     with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f'{name} is of format {version}')
-        header = getattr(np.lib.format, f'read_array_header_{version[0]}_0')(stream)
-        shape, fortran, dtype = header
-        if dtype.kind != 'f' or dtype.hasobject:
-            raise ValueError(f'{name} is {dtype}, no numbers with a fraction')
-        if not 1 <= len(shape) <= 2 or max(shape) > MAX_DIMENSIONS:
-            raise ValueError(
-                f'{name} has shape {shape}: it must be [d] or [d, d], d ≤ {MAX_DIMENSIONS}'
-            )
-        size = math.prod(shape) * dtype.itemsize
-        if size != info.file_size - stream.tell():
-            raise ValueError(f'{name} is not as long as its shape {shape} says')
-        data = stream.read(size)
-    if len(data) < size:
-        raise ValueError(f'{name} is cut short')
-    return np.frombuffer(data, dtype).reshape(shape, order='F' if fortran else 'C')
+        npy.check_claims(stream, name, info.file_size)
+    with archive.open(info) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _checked(found, label):
@@ -191,9 +179,13 @@ def _checked(found, label):
             raise ValueError(f'{label} holds {pair[0]} without its other half')
         if pair:
             values = [_floats(found[name], f'{label}: {name}') for name in pair]
-            mu, sigma = values
-            _check_gaussian(mu, sigma, f'{label}: {mean} and {covariance}')
-            checked |= {mean: mu, covariance: (sigma + sigma.T) / 2}
+            try:
+                mu, sigma = gaussian(*values, (mean, covariance), ASYMMETRY)
+            except ValueError as error:
+                raise ValueError(f'{label}: {error}') from None
+            if (np.diag(sigma) < 0).any():
+                raise ValueError(f'{label}: {covariance}: a variance is negative')
+            checked |= {mean: mu, covariance: sigma}
     return checked
 
 
@@ -202,14 +194,3 @@ def _floats(value, label):
         what = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise ValueError(f'{label} is {what}, no array of numbers with a fraction')
     return np.array(value, np.float64)
-
-
-def _check_gaussian(mu, sigma, label):
-    if mu.ndim != 1 or not mu.size or sigma.shape != (mu.size, mu.size):
-        raise ValueError(f'{label} are {mu.shape} and {sigma.shape}; [d] and [d, d] is needed')
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise ValueError(f'{label} are not finite')
-    if np.abs(sigma - sigma.T).max() > ASYMMETRY * np.abs(sigma).max():
-        raise ValueError(f'{label}: the covariance is not symmetric')
-    if (np.diag(sigma) < 0).any():
-        raise ValueError(f'{label}: a variance is negative')

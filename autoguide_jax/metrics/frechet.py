@@ -9,7 +9,7 @@ What one sample f changes in d, to first order (the influence function; Efron 19
 (4) ψ(f) = 2(μ₁ − μ₂)ᵀg + gᵀ(I − T)g − tr((I − T)Σ₁),  g = f − μ₁,
     T = Σ₂^½ (Σ₂^½ Σ₁ Σ₂^½)^−½ Σ₂^½, the optimal transport from the first Gaussian to the second.
 (5) standard error of d = (Σψ²/(n − 1))^½ / √n: how d varies among sets of n samples. It says
-    nothing of the bias of d, which is of order d²/n and always upwards.
+    nothing of the bias of d, which is upwards and falls with 1/n.
 (6) Groups merge as n = n_a + n_b, μ = μ_a + δ·n_b/n, S = S_a + S_b + δδᵀ·n_a·n_b/n, δ = μ_b − μ_a
     (Chan et al. 1983), so that nothing cancels.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, undefined
+from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric
 
 ROWS = 1024
 RANK = 1e-10
@@ -67,16 +67,23 @@ def moments(features: Float[np.ndarray, 'n d']) -> Moments:
     return found
 
 
-def _gaussian(mu, sigma, which):
+def gaussian(
+    mu: ArrayLike, sigma: ArrayLike, names: tuple[str, str], asymmetry: float = 1e-6
+) -> tuple[Float[np.ndarray, ' d'], Float[np.ndarray, 'd d']]:
+    """Return mean and covariance in float64, the latter made symmetric.
+
+    asymmetry: by which it may be off its transpose, in parts of its largest entry. Errors:
+    ValueError, by these names, for other shapes, values that are not finite, no covariance.
+    """
     mu, sigma = np.asarray(mu, np.float64), np.asarray(sigma, np.float64)
-    if mu.ndim != 1 or sigma.shape != (mu.size, mu.size):
-        raise ValueError(
-            f'mu{which} {mu.shape} and sigma{which} {sigma.shape} must have shapes (d,) and (d, d)'
-        )
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise ValueError(f'mu{which} or sigma{which} is not finite')
-    if np.abs(sigma - sigma.T).max(initial=0) > 1e-6 * np.abs(sigma).max(initial=0):
-        raise ValueError(f'sigma{which} is not symmetric: not a covariance')
+    both = ' and '.join(names)
+    if mu.ndim != 1 or not mu.size or sigma.shape != (mu.size, mu.size):
+        raise ValueError(f'{both} must have shapes (d,) and (d, d), not {mu.shape}, {sigma.shape}')
+    for name, array in zip(names, (mu, sigma)):
+        if not np.isfinite(array).all():
+            raise ValueError(f'{name} is not finite')
+    if np.abs(sigma - sigma.T).max() > asymmetry * np.abs(sigma).max():
+        raise ValueError(f'{names[1]} is not symmetric: not a covariance')
     return mu, (sigma + sigma.T) / 2
 
 
@@ -92,8 +99,8 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
     mu [d], sigma [d, d]. Rank-deficient covariances are fine. Errors: ValueError for shapes
     that do not fit, values that are not finite, covariances that are not symmetric.
     """
-    mu1, sigma1 = _gaussian(mu1, sigma1, 1)
-    mu2, sigma2 = _gaussian(mu2, sigma2, 2)
+    mu1, sigma1 = gaussian(mu1, sigma1, ('mu1', 'sigma1'))
+    mu2, sigma2 = gaussian(mu2, sigma2, ('mu2', 'sigma2'))
     if mu1.size != mu2.size:
         raise ValueError(f'features of {mu1.size} and of {mu2.size} dimensions cannot be compared')
     return Against(mu2, sigma2).distance(mu1, sigma1)
@@ -103,7 +110,7 @@ class Against:
     """The Gaussian (μ₂, Σ₂) that others are compared with; its root is computed once."""
 
     def __init__(self, mu: Float[np.ndarray, ' d'], sigma: Float[np.ndarray, 'd d']):
-        self.mu, self.sigma = _gaussian(mu, sigma, 2)
+        self.mu, self.sigma = gaussian(mu, sigma, ('mu', 'sigma'))
         self.root = square_root(self.sigma)
 
     @property
@@ -130,7 +137,7 @@ class Against:
         The error is NaN for n ≤ d: the covariance is then singular, and (4) has no bound.
         """
         found = moments(features)
-        mu, sigma = _gaussian(*found.gaussian(), 1)
+        mu, sigma = found.gaussian()
         if found.count <= mu.size:
             reason = f'{found.count} images for {mu.size} dimensions: no standard error'
             return Estimate(self.distance(mu, sigma), math.nan, reason)
@@ -214,6 +221,4 @@ class SpatialFrechet(FeatureMetric):
             )
 
     def estimate(self, state: Bank, reference) -> Estimate:
-        if state.spatial is None:
-            return undefined(f'{self.features.noun} has no spatial features')
         return reference.against_spatial.estimate(state.spatial)

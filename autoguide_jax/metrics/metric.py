@@ -177,13 +177,16 @@ def _copies(features, along, near):
     return number
 
 
-def jackknife_of(value: Callable[[Bank], float], bank: Bank) -> Estimate:
+def jackknife_of(value: Callable[[Bank], float], bank: Bank, reason: str) -> Estimate:
     """The Estimate of a metric value(bank), computed anew without each of GROUPS groups.
 
-    value sees features, labels and predicted classes: see Bank.part.
+    value sees features, labels and predicted classes: see Bank.part. reason: why it may be NaN.
     """
-    whole, group = value(bank), bank.groups()
-    if math.isnan(whole) or bank.count < 2 * GROUPS:
+    whole = value(bank)
+    if math.isnan(whole):
+        return undefined(reason)
+    group = bank.groups()
+    if bank.count < 2 * GROUPS:
         return Estimate(whole, math.nan, f'fewer than {2 * GROUPS} samples: no standard error')
     return jackknife(whole, [value(bank.part(group != j)) for j in range(GROUPS)])
 

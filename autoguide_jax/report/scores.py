@@ -19,15 +19,15 @@ from autoguide_jax.report.drawing import (
     score_axis,
     shades,
 )
-from autoguide_jax.report.stats import METRICS, NORMAL
+from autoguide_jax.report.stats import METRICS
 from autoguide_jax.report.study import REAL, std_of, weight_of
 
 
 def points(study, phase, arm):
     """Return (weight, distance, half of its 95 % interval or NaN) of an arm's rows of a phase."""
     found = [(weight_of(row), *study.estimate(row)) for row in study.of(phase, arm)]
-    reach = lambda error: math.nan if error is None else NORMAL * error
-    return sorted(((w, v, reach(e)) for w, v, e in found if v is not None), key=lambda p: p[:2])
+    reach = lambda half: math.nan if half is None else half
+    return sorted(((w, v, reach(h)) for w, v, _, h in found if v is not None), key=lambda p: p[:2])
 
 
 def weights(study, look):

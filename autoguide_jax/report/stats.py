@@ -3,10 +3,10 @@
 (1) sd is the sample standard deviation (n − 1 below the line) over n blocks of fresh seeds.
 (2) The 95 % confidence interval of the mean is mean ± t·sd/√n, t the 0.975 quantile of Student's
     distribution with n − 1 degrees of freedom (Student 1908).
-(3) A single block has no sd. Its interval is value ± 1.96·e, e the standard error over draws of its
-    samples that the row of the score tells.
+(3) A single block has no sd. Its interval is the one that the row of the score tells, over draws of
+    its samples; half of it is h, t·e of a standard error e with its degrees of freedom.
 (4) Two arms are compared on the blocks that both have: the differences, block by block, have an
-    interval by (2). With one block it is (3) with e² = e_a² + e_b²: as if the samples of the two
+    interval by (2). With one block it is (3) with h² = h_a² + h_b²: as if the samples of the two
     were independent, which those of the same seeds are not; it is then too wide rather than too
     narrow. The arms differ if the interval excludes 0.
     A spread of exactly 0 bounds nothing (a share at 0 or 1 does not vary): no interval.
@@ -19,8 +19,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from scipy import special
-
-NORMAL = 1.96
 
 
 class Metric(NamedTuple):
@@ -174,11 +172,13 @@ def title_of(meta: Mapping, key: str) -> str:
 class Stat(NamedTuple):
     """The values of one metric in one arm, one per seed block.
 
-    errors: the standard error of each value over draws of its samples, None = not known.
+    errors: the standard error of each value over draws of its samples, None = not known; halves:
+    half of its 95 % interval.
     """
 
     values: tuple[float, ...]
     errors: tuple[float | None, ...] = ()
+    halves: tuple[float | None, ...] = ()
 
     @property
     def n(self):
@@ -203,9 +203,9 @@ class Stat(NamedTuple):
     @property
     def half(self):
         """Half the length of the 95 % interval, by (2) or (3); None if it is not known."""
-        if not self.spread:
-            return None
-        return self.spread * (student(self.n - 1) / math.sqrt(self.n) if self.n > 1 else NORMAL)
+        if self.n < 2:
+            return (self.halves or (None,))[0] or None
+        return self.sd * student(self.n - 1) / math.sqrt(self.n) if self.sd else None
 
     @property
     def interval(self):
@@ -232,13 +232,25 @@ def student(freedom: int) -> float:
 def paired(mine: Mapping, theirs: Mapping) -> Stat | None:
     """Return the Stat of the differences mine − theirs by (4), None if they share no block.
 
-    mine, theirs: seeds of a block → (value, standard error or None).
+    mine, theirs: seeds of a block → `estimate`.
     """
     both = [(mine[seeds], theirs[seeds]) for seeds in mine if seeds in theirs]
     if not both:
         return None
-    errors = [None if None in (a[1], b[1]) else math.hypot(a[1], b[1]) for a, b in both]
-    return Stat(tuple(a[0] - b[0] for a, b in both), tuple(errors))
+    joint = lambda x, y: None if None in (x, y) else math.hypot(x, y)
+    errors, halves = (tuple(joint(a[i], b[i]) for a, b in both) for i in (1, 2))
+    return Stat(tuple(a[0] - b[0] for a, b in both), errors, halves)
+
+
+def estimate(row: Mapping, name: str, unit: float = 1.0) -> tuple[float | None, ...]:
+    """Return (value, standard error, half of the 95 % interval) of a metric of a row, over unit.
+
+    None for what the row does not tell, or not as a finite number.
+    """
+    low, high = (row.get('intervals') or {}).get(name) or (None, None)
+    half = None if low is None else (float(high) - float(low)) / 2
+    found = [(row.get(of) or {}).get(name) for of in ('metrics', 'errors')]
+    return tuple(None if number(x) is None else number(number(x) / unit) for x in (*found, half))
 
 
 def number(value):

@@ -85,7 +85,7 @@ def _told(apart):
         return 'the two share no block of seeds, so no interval tells if it is chance'
     if apart.interval is None:
         alone = 'they share a single block of seeds'
-        why = alone if apart.spread is None else 'the spread of the difference is 0'
+        why = 'the spread of the difference is 0' if apart.spread == 0 else alone
         return f'{why}, so no interval tells if it is chance'
     places = decimals([apart])
     sign = '+' if apart.mean > 0 else ''
@@ -147,8 +147,8 @@ def _intervals(study, blocks):
     if blocks == 1:
         return (
             'There is one block of sampling seeds: ± is the standard error of its score over draws '
-            'of the samples, and brackets hold the 95\u00a0% interval, 1.96 times that to both '
-            'sides. A metric without ± has no such error.'
+            'of the samples, and brackets hold the 95\u00a0% interval of that. '
+            'A metric without ± has no such error.'
         )
     t = f'Student’s t with {blocks - 1} degree{"s" * (blocks > 2)} of freedom' if blocks else 't'
     text = (
@@ -164,7 +164,7 @@ def _intervals(study, blocks):
             'Each block also has a standard error of its own, over draws of its samples; it is '
             f'not in the table. For the {study.metric_title} it is {mean(own)} on average, and the '
             f'standard deviation over blocks {mean([stat.sd for stat in stats])}. The bands of '
-            'curves, scored on one block, are 1.96 times the former to both sides.'
+            'curves, scored on one block, are the 95\u00a0% interval of the former.'
         )
     return text
 

@@ -48,9 +48,9 @@ class SampleSet:
         return [storage.MANIFEST, storage.INDEX] + [storage.NPZ] * ('npz' in formats) + pngs
 
     def batches(
-        self, batch_size: int, start: int = 0, end: int | None = None
+        self, batch_size: int, start: int = 0
     ) -> Iterator[tuple[UInt8[np.ndarray, 'b h w c'], Int[np.ndarray, ' b'] | None]]:
-        """Yield (images, labels or None) in seed order, of the images start … end − 1.
+        """Yield (images, labels or None) in seed order, from image number start on.
 
         The last batch may be smaller.
 
@@ -59,28 +59,27 @@ class SampleSet:
         if batch_size < 1:
             raise ValueError(f'batch_size ({batch_size}) must be at least 1')
         npz = 'npz' in self.manifest['formats']
-        end = self.num_images if end is None else end
         read = self._npz_images if npz else self._png_images
-        with contextlib.closing(read(start, end)) as images:
-            for first in range(start, end, batch_size):
+        with contextlib.closing(read(start)) as images:
+            for first in range(start, self.num_images, batch_size):
                 block = list(itertools.islice(images, batch_size))
                 for row, image in enumerate(block, first):
                     self._verify(row, image, npz)
                 labels = None if self.labels is None else self.labels[first : first + len(block)]
                 yield np.stack(block), labels
 
-    def _npz_images(self, start, end):
+    def _npz_images(self, start):
         with storage.open_npz_images(self.folder / storage.NPZ) as (_, images):
-            yield from itertools.islice(images, start, end)
+            yield from itertools.islice(images, start, None)
 
-    def _png_images(self, start, end):
+    def _png_images(self, start):
         def read(seed):
             return storage.decode_png((self.folder / storage.png_name(seed)).read_bytes())
 
         pool = concurrent.futures.ThreadPoolExecutor(storage.THREADS, 'images')
         try:
             ahead = collections.deque()
-            for seed in self.seeds[start:end].tolist():
+            for seed in self.seeds[start:].tolist():
                 ahead.append(pool.submit(read, seed))
                 if len(ahead) > 4 * storage.THREADS:
                     yield ahead.popleft().result()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from autoguide_jax import files
+from autoguide_jax import files, npy
 
 FORMATS = ('png', 'npz')
 MANIFEST, INDEX, NPZ, GRID, PARTS = (
@@ -83,7 +83,7 @@ def _naming(p):
     """Name the file in the errors of a damaged npz."""
     try:
         yield
-    except files.BROKEN as error:
+    except (*files.BROKEN, ValueError) as error:
         raise ValueError(f'{p} is damaged: {error}') from error
 
 
@@ -98,11 +98,7 @@ def open_npz_images(p: Any, name: str = 'arr_0') -> Iterator[tuple[tuple, Iterat
         with _naming(p):
             archive = stack.enter_context(zipfile.ZipFile(file))
             stream = stack.enter_context(archive.open(f'{name}.npy'))
-            version = np.lib.format.read_magic(stream)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f'{p}: {name} has NPY version {version}; 1.0 and 2.0 are known')
-            header = getattr(np.lib.format, f'read_array_header_{version[0]}_0')
-            shape, fortran, dtype = header(stream)
+            shape, fortran, dtype = npy.header(stream)
         if dtype != np.uint8 or len(shape) != 4 or fortran:
             raise ValueError(f'{p}: {name} is {dtype} {shape}; images are uint8 [n, h, w, c]')
 

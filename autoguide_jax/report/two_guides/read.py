@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Stat, decimals, marks, number, paired, title_of
+from autoguide_jax.report.stats import METRICS, Stat, decimals, estimate, marks, paired, title_of
 
 HELP = 'report draws studies, and sweeps of guide.run and uncond.run over weight and alpha'
 NOT_AXES = ('weight', 'alpha')
-VALUES = ('metrics', 'errors')
 UNGUIDED = (1.0, None)  # the key of w = 1, where α is void
 
 
@@ -58,11 +57,8 @@ class Sweep:
         return Stat(*zip(*found)) if found else None
 
     def _blocks(self, key, name):
-        """Seeds → (value, standard error or None) of a metric at (w, α)."""
-        known = {
-            tuple(row['seeds']): [number((row.get(of) or {}).get(name)) for of in VALUES]
-            for row in self.rows.get(key, [])
-        }
+        """Seeds → stats.estimate of a metric at (w, α)."""
+        known = {tuple(row['seeds']): estimate(row, name) for row in self.rows.get(key, [])}
         return {seeds: found for seeds, found in known.items() if found[0] is not None}
 
     def excess(self, key, other):
