@@ -118,13 +118,21 @@ def rows_of(arm, rng):
             yield row(
                 arm, 'heatmap', i, distance(weight, ema), rng, [0, 1500], setting(arm, None, ema)
             )
+    values = [1.03 * best * rng.normal(1, 0.025) for _ in BLOCKS]
+    if arm in ('none', 'cfg', 'autoguidance'):
+        yield from rows_of_steps(arm, values, rng)
     for i, block in enumerate(BLOCKS):
-        value = 1.03 * best * rng.normal(1, 0.025)
-        yield row(arm, 'final', i, value, rng, block, setting(arm))
-        for count, worse in STEPS.items() if arm in ('none', 'cfg', 'autoguidance') else ():
-            other = row(arm, 'steps', f'{count}-{i}', worse * value, rng, block, setting(arm))
-            calls = {who: n and 2 * count - 1 for who, n in other['nfe'].items()}
-            yield {**other, 'steps': count, 'nfe': calls}
+        yield row(arm, 'final', i, values[i], rng, block, setting(arm))
+
+
+def rows_of_steps(arm, values, rng):
+    """The final settings with other numbers of sampler steps."""
+    for count, worse in STEPS.items():
+        for i, block in enumerate(BLOCKS):
+            name, value = f'{count}-{i}', worse * values[i]
+            found = row(arm, 'steps', name, value, rng, block, setting(arm))
+            calls = {who: n and 2 * count - 1 for who, n in found['nfe'].items()}
+            yield {**found, 'steps': count, 'nfe': calls}
 
 
 def write_rows(file, rows):

@@ -274,6 +274,7 @@ def _samples(workdir, arms):
 def missing(study):
     """Return what a finished study would have and this one has not, as short sentences."""
     final, searched = study.of('final'), study.of('search')
+    mapped = ((study.meta.get('settings') or {}).get('extra') or {}).get('heatmap_arm', True)
     blocks = len((study.meta.get('final') or {}).get('seed_blocks') or [])
     counts = {arm: sum(row['arm'] == arm for row in final) for arm in study.arms}
     unscored = [arm for arm, count in counts.items() if not count]
@@ -292,7 +293,7 @@ def missing(study):
         partly and f'some of the {blocks} seed blocks of {named(partly)}',
         unsampled and f'sample images of {named(unsampled)}',
         not study.of('curve') and 'the score against guidance weight',
-        not study.of('heatmap') and 'the map over EMA lengths',
+        mapped and not study.of('heatmap') and 'the map over EMA lengths',
         not study.of('floor') and 'the score of real images (floor)',
     ]
     return [note for note in notes if note]
