@@ -16,7 +16,7 @@ PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
     'config config_file schema values arguments helptext tables files machine mesh progress stop '
-    'provenance processes claims buckets disks health npy published state_dicts inert',
+    'provenance processes claims buckets disks health npy published state_dicts inert budget',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds guide_theory',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
     'guidance_settings '

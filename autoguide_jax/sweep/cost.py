@@ -7,12 +7,15 @@ import time
 
 import numpy as np
 
-from autoguide_jax import config, snapshots
+from autoguide_jax import budget, config, snapshots
 from autoguide_jax.generation import calls_per_image
 from autoguide_jax.refs import run_of
 from autoguide_jax.search.trials import spread
 from autoguide_jax.sweep.settings import Setting
 
+HOW = (
+    'thin the lists of sweep, lower score.images, or let --config.search.name=halving find the best'
+)
 SAMPLED = 1024  # points whose evaluations are counted where a search may visit any
 TOO_FEW = 4  # batches below which nothing is measured: the sweep itself is as short
 
@@ -68,20 +71,14 @@ class Plan:
             ]
         )
 
-    def check(self, budget):
+    def check(self, allowed):
         """Refuse what costs more than the Budget allows. Errors: ValueError."""
-        fix = (
-            'Raise the budget, thin the lists of `sweep`, lower score.images, or let '
-            '--config.search.name=halving find the best of them'
-        )
         left = self.images - self.known
-        if budget.images and left > budget.images:
-            raise ValueError(f'budget.images ({budget.images:,}): {left:,} are to be drawn. {fix}')
-        if budget.hours and self.hours is None:
-            print('budget.hours: the rate is not known, so few images are left', file=sys.stderr)
-        elif budget.hours and self.hours > budget.hours:
-            needed = duration(self.hours * 3600)
-            raise ValueError(f'budget.hours ({budget.hours:g}): this takes {needed}. {fix}')
+        # Work is counted in images of the mean cost, which is all that the rate knows.
+        stage = budget.Stage('drawing', 'draw', left, left, self.settings)
+        rates = {} if self.rate is None else {'draw': self.rate}
+        if text := budget.check([stage], allowed, rates, HOW):
+            print(text, file=sys.stderr)
 
 
 def duration(seconds):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from autoguide_jax import config
+from autoguide_jax import budget, config
 from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Pair
 from autoguide_jax.seeds import check_classes
@@ -95,7 +95,7 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(budget.Budget):
     """What the campaign may cost at most; more is refused before it starts.
 
     Settings:
@@ -104,13 +104,7 @@ class Budget:
       plan_only: print the cost plan and stop
     """
 
-    images: int = 0
-    hours: float = 0.0
     plan_only: bool = False
-
-    def __post_init__(self):
-        if self.images < 0 or self.hours < 0:
-            raise ValueError(f'images ({self.images}) and hours ({self.hours}) must be at least 0')
 
 
 @dataclass(frozen=True)
