@@ -18,9 +18,9 @@ from autoguide_jax.report import (
     strips,
     study,
     style,
+    sweep,
     tables,
     toy,
-    two_guides,
 )
 
 # name → (how to draw it, what it shows, how to read it)
@@ -81,10 +81,10 @@ SHEETS = {'hero': strips.hero, 'samples': strips.samples}
 def main(workdir):
     """Write report.html and figures/ into a study directory; return the table's rows.
 
-    The workdir of a sweep of two guides will do too. Errors: ValueError if workdir is neither.
+    The workdir of a sweep or search will do too. Errors: ValueError if workdir is neither.
     """
     if (files.path(workdir) / 'sweep.json').exists():
-        return two_guides.main(workdir)
+        return sweep.main(workdir)
     record = files.path(workdir) / 'study.json'
     if record.exists() and (files.read_json(record) or {}).get('kind') == 'toy':
         return toy.main(workdir)
