@@ -11,9 +11,10 @@ import numpy as np
 
 from autoguide_jax import config, files, health, processes, provenance, sample_sets, stop
 from autoguide_jax.claims import decisions
-from autoguide_jax.generation import Programs, sample_labels, seed_list
+from autoguide_jax.generation import Programs
 from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
+from autoguide_jax.seeds import sample_labels, seed_list
 
 
 @dataclass(frozen=True)

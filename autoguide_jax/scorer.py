@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from autoguide_jax import config, files, pairs, stop
-from autoguide_jax.generation import calls_per_image, program_key, sample_labels
+from autoguide_jax.generation import calls_per_image, program_key
+from autoguide_jax.seeds import sample_labels
 
 
 class Scorer:

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from autoguide_jax import config, files, health, processes, provenance, stop
 from autoguide_jax.claims import Claims, decisions, pause
 from autoguide_jax.evaluator import Evaluator
-from autoguide_jax.generation import Programs, check_classes
+from autoguide_jax.generation import Programs
 from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer, table
 from autoguide_jax.search import rank
+from autoguide_jax.seeds import check_classes
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ import numpy as np
 
 from autoguide_jax import config, mesh
 from autoguide_jax.checkpoints import Checkpoints
-from autoguide_jax.generation import CHURN, NOISE, Call, Programs, sample_labels, stream, unit_noise
+from autoguide_jax.generation import Call, Programs
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.run_settings import Settings, resolve
 from autoguide_jax.samplers import Heun
+from autoguide_jax.seeds import CHURN, NOISE, sample_labels, stream, unit_noise
 from autoguide_jax.train_step import sample_keys
 from autoguide_jax.trainer import Trainer
 

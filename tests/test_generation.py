@@ -13,9 +13,10 @@ from autoguide_jax import generation
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.claims import decisions
 from autoguide_jax.denoiser import Denoiser, with_ready_weights
-from autoguide_jax.generation import Call, Programs, calls_per_image, sample_labels, seed_list
+from autoguide_jax.generation import Call, Programs, calls_per_image
 from autoguide_jax.guidance import Guidance
 from autoguide_jax.samplers import Euler, Heun
+from autoguide_jax.seeds import sample_labels, seed_list
 
 SEEDS = [7, 0, 123, 4_000_000_000, 55, 56, 57, 58]
 LABELS = np.arange(8) % 3

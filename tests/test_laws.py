@@ -17,7 +17,7 @@ FLOORS = (
     'contracts registry',
     'config schema values arguments helptext tables files machine mesh progress stop provenance '
     'processes claims buckets disks health published state_dicts inert',
-    'backbones denoiser loss optim ema guidance samplers frozen search mixture',
+    'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
     'likeness',
@@ -177,6 +177,10 @@ CONFIGS = [
     ('train', 'digits.py:guide'),
     ('train', 'digits.py:uncond'),
     ('study', 'digits.py'),
+    ('train', 'fashion_mnist.py:big'),
+    ('train', 'fashion_mnist.py:reduced-narrow'),
+    ('study', 'fashion_mnist.py'),
+    ('study', 'fashion_mnist.py:reduced'),
     ('study', 'toy.py'),
     ('study', 'toy.py:quick'),
     ('train', 'toy.py:main'),

@@ -52,6 +52,7 @@ class Tfds(DecodedSet):
       data_dir: where it is prepared, also gs://… (empty = $TFDS_DATA_DIR or ~/tensorflow_datasets)
       image_key: the feature that holds the image
       label_key: the feature that holds the class
+      pad: black pixels added on every side, so that a U-Net can halve the resolution more often
     """
 
     dataset: str
@@ -59,8 +60,11 @@ class Tfds(DecodedSet):
     data_dir: str = ''
     image_key: str = 'image'
     label_key: str = 'label'
+    pad: int = 0
 
     def __post_init__(self):
+        if self.pad < 0:
+            raise ValueError(f'pad ({self.pad}) must be at least 0')
         self._check_image()
         self._check_label()
         super().__post_init__()
@@ -157,7 +161,7 @@ class Tfds(DecodedSet):
 
     @property
     def resolution(self) -> int:
-        return self._builder.info.features[self.image_key].shape[0]
+        return self._builder.info.features[self.image_key].shape[0] + 2 * self.pad
 
     @property
     def channels(self) -> int:
@@ -179,8 +183,10 @@ class Tfds(DecodedSet):
 
     def _read(self, rows):
         records = self._source.__getitems__([int(row) for row in rows])
-        shape = (len(records), self.resolution, self.resolution, self.channels)
+        side = self.resolution - 2 * self.pad
+        shape = (len(records), side, side, self.channels)
         images = np.array([r[self.image_key] for r in records], np.uint8).reshape(shape)
+        images = np.pad(images, ((0, 0), (self.pad,) * 2, (self.pad,) * 2, (0, 0)))
         if not self.labelled:
             return images, np.full(len(records), -1, np.int32)
         return images, np.array([r[self.label_key] for r in records], np.int32)
@@ -190,7 +196,10 @@ class Tfds(DecodedSet):
         splits = [[s.name, list(s.shard_lengths), int(s.num_bytes)] for s in info.splits.values()]
         keys = [self.image_key, self.label_key if self.labelled else None]
         content = hashlib.sha256(self._sample()).hexdigest()
-        return [info.full_name, self.split, splits, keys, content]
+        padded = [self.pad] if self.pad else []
+        return [info.full_name, self.split, splits, keys, content, *padded]
 
     def describe(self) -> dict:
-        return {**super().describe(), 'split': self.split, 'version': str(self._builder.version)}
+        padded = {'pad': self.pad} if self.pad else {}
+        version = str(self._builder.version)
+        return {**super().describe(), 'split': self.split, 'version': version, **padded}

@@ -14,11 +14,12 @@ import numpy as np
 from autoguide_jax import autoencoder, config, files, latents, stop, train
 from autoguide_jax.claims import decisions
 from autoguide_jax.evaluator import Evaluator
-from autoguide_jax.generation import Programs, sample_labels
+from autoguide_jax.generation import Programs
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer, defined
 from autoguide_jax.search import minimise, rank
+from autoguide_jax.seeds import sample_labels
 from autoguide_jax.study.record import Record, mean_and_spread
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from autoguide_jax import config
 from autoguide_jax.autoencoder import check_dtype
-from autoguide_jax.generation import check_classes
 from autoguide_jax.metrics import minimised
 from autoguide_jax.run_settings import Settings as TrainSettings
 from autoguide_jax.search import SearchSettings
+from autoguide_jax.seeds import check_classes
 from autoguide_jax.study.order import ordered
 
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoguide_jax import config, files, mesh, pairs
-from autoguide_jax.generation import CHURN, NOISE, bind, guided, program_key, stream
+from autoguide_jax.generation import bind, guided, program_key
 from autoguide_jax.metrics.points import PointScores
+from autoguide_jax.seeds import CHURN, NOISE, stream
 from autoguide_jax.study.toy import fields
 
 FIRST_SEED = 0  # of the samples; all settings share their starting points
