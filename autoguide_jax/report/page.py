@@ -1,6 +1,6 @@
 """The page: one HTML file with everything in it, which asks nothing of the network."""
 
-from autoguide_jax.report import differences, strips, style, tables, words
+from autoguide_jax.report import differences, live, strips, style, tables, words
 from autoguide_jax.report.sheet import data_uri, document, esc, figure, making, notice
 from autoguide_jax.report.study import missing
 
@@ -15,13 +15,14 @@ def build(study, figures):
         ('Scores', _scores(study)),
         ('Guidance weight and EMA', _figures(figures, ('weights', 'ema'))),
         ('Quality, variation, cost', _pair(figures, ('trade_off', 'cost'))),
+        ('By hand', live.charts(study)),
         ('Samples', _samples(study)),
         ('Search', _search(study, figures)),
         ('Training', _figures(figures, ('loss', 'errors'))),
         ('How to read this', _notes(study)),
         ('How it was made', _making(study)),
     ]
-    return document(title, style.css(study), parts)
+    return document(title, style.css(study), parts, live.code(study))
 
 
 def _opening(study, title):
@@ -144,7 +145,7 @@ def _samples(study):
     return (
         '<p>The same seed and label at the same place in every grid, in seed order, with each '
         'method’s chosen settings. Nothing was picked.</p>'
-        f'<div class="grids">{"".join(cards)}</div>'
+        f'<div data-static class="grids">{"".join(cards)}</div>{live.place("samples")}'
     )
 
 

@@ -1,6 +1,7 @@
 """The page of a sweep or a search: what was best, charts to turn over, samples, every setting."""
 
 from autoguide_jax.report import script, style
+from autoguide_jax.report.live import place
 from autoguide_jax.report.sheet import (
     Drawn,
     data_uri,
@@ -59,9 +60,9 @@ def _opening(sweep):
     )
 
 
-def _live(name):
-    """Where the script puts a part; it replaces what is in it."""
-    return f'<div class="live" data-live="{name}"></div>'
+def _scripted(heading, name):
+    """A part that is there with its script alone."""
+    return f'<div class="scripted"><h3>{heading}</h3>{place(name)}</div>'
 
 
 def _charts(sweep, drawn):
@@ -69,9 +70,9 @@ def _charts(sweep, drawn):
     if not view.get('x'):
         return ''
     plain = figure(Drawn(drawn, ALT, CAPTION)) if drawn else ''
-    age = f'<h3>Age of the guide</h3>{_live("age")}' if view['age'] else ''
-    both = f'<h3>Over two axes</h3>{_live("map")}' if view['map_x'] else ''
-    return f'<div data-static>{plain}</div>{_live("metric")}{_live("curve")}{both}{age}'
+    age = _scripted('Age of the guide', 'age') if view['age'] else ''
+    both = _scripted('Over two axes', 'map') if view['map_x'] else ''
+    return f'<div data-static>{plain}</div>{place("metric")}{place("curve")}{both}{age}'
 
 
 def _samples(sweep, shown):
@@ -80,7 +81,7 @@ def _samples(sweep, shown):
     note = f'<p class="note">{esc(shown.note)}.</p>' if shown.note else ''
     return (
         '<p>The same seed and label at the same place in every grid, in seed order. Nothing was '
-        f'picked.</p><div data-static>{_strips(sweep, shown)}</div>{_live("samples")}{note}'
+        f'picked.</p><div data-static>{_strips(sweep, shown)}</div>{place("samples")}{note}'
     )
 
 
@@ -109,7 +110,7 @@ def _search(sweep):
     spent = (
         f' The last of {found[-1][0]} images drew a best of {found[-1][1]:.4g}.' if found else ''
     )
-    return f'<p>{esc(told)}.{esc(spent)}</p>{_live("search")}'
+    return f'<p>{esc(told)}.{esc(spent)}</p>{place("search")}'
 
 
 def _table(sweep):
@@ -120,7 +121,7 @@ def _table(sweep):
     return (
         f'<p>Mean ± {"standard deviation" if len(sweep.full[0].rows) > 1 else "standard error"}, '
         f'{sweep.counts[-1]} images for each set of seeds.</p><div data-static><p class="note">'
-        f'{cut}</p>{table.build(sweep)}</div>{_live("table")}<p class="note key"><b>best</b> '
+        f'{cut}</p>{table.build(sweep)}</div>{place("table")}<p class="note key"><b>best</b> '
         'lowest mean <i>tie</i> the 95 % interval of the difference to the best, on the same '
         'seeds, holds 0. Computation: floating-point operations per image, relative to the main '
         'network alone. Calls: evaluations of the main network + of guides.</p>'

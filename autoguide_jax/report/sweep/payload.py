@@ -4,8 +4,9 @@ import os
 import urllib.parse
 
 from autoguide_jax import files
+from autoguide_jax.report import mosaics
 from autoguide_jax.report.stats import decimals, marks
-from autoguide_jax.report.sweep import pictures, values, views
+from autoguide_jax.report.sweep import values, views
 from autoguide_jax.report.sweep.read import ROLES, is_number, metric
 
 
@@ -30,7 +31,7 @@ def build(sweep, shown):
             {'count': count, 'points': _thin(found)} for count, found in views.spent(sweep).items()
         ],
         'heads': shown.heads,
-        'pictures': pictures.encoded(shown.mosaics),
+        'pictures': {str(i): mosaics.text(drawn) for i, drawn in shown.mosaics.items()},
     }
 
 
