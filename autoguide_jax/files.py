@@ -263,22 +263,6 @@ class Npz(Mapping):
             raise ValueError(f'{self._label}: array {name!r} is damaged: {error}') from error
 
 
-def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return (shape, whether in Fortran order, dtype) from the start of an NPY stream.
-
-    Errors: ValueError for anything else, and for other versions than 1.0 and 2.0.
-    """
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(stream)
-        if version == (2, 0):
-            return np.lib.format.read_array_header_2_0(stream)
-    except EOFError as error:
-        raise ValueError(f'its header is cut short: {error}') from error
-    raise ValueError(f'NPY version {version}; 1.0 and 2.0 are known')
-
-
 @contextlib.contextmanager
 def open_npz(p: Any) -> Iterator[Npz]:
     """Yield a lazy mapping name → array over an npz file, local or in a bucket.

@@ -6,17 +6,16 @@ Names, types and values come back as they were written. Nothing in such a file i
 import contextlib
 import io
 import json
-import math
 import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from autoguide_jax import buckets, files
+from autoguide_jax import buckets, files, npy
 
 SUFFIXES = ('.npz', '.safetensors')
 CODES = {
@@ -97,21 +96,12 @@ def _read_npz(file, only=None):
                 raise ValueError(f'{info.filename!r} is no array, or there twice')
             members[name] = info
             with archive.open(info) as stream:
-                check_claims(stream, name, info.file_size)
+                npy.check_claims(stream, name, info.file_size)
         found = {}
         for name in members if only is None else members.keys() & {only}:
             with archive.open(members[name]) as stream:
                 found[name] = np.lib.format.read_array(stream, allow_pickle=False)
     return found
-
-
-def check_claims(stream: BinaryIO, name: str, size: int) -> None:
-    """Raise ValueError for a member that is no plain array, or not of the size that it claims."""
-    shape, _, dtype = files.npy_header(stream)
-    if dtype.hasobject:
-        raise ValueError(f'{name!r} holds objects')
-    if math.prod(shape) * dtype.itemsize != size - stream.tell():
-        raise ValueError(f'{name!r} is not as long as its shape {shape} says')
 
 
 def write(p: Any, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:

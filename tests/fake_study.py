@@ -62,7 +62,11 @@ def row(arm, phase, number, distance, rng, seeds, chosen=None):
         return rng.normal(0, scale)
 
     precision = min(0.99, 0.62 + 0.34 * quality + noise(0.006))
-    return {
+    errors = {
+        'frechet': 0.022 * distance,
+        'precision': math.sqrt(precision * (1 - precision) / seeds[1]),
+    }
+    found = {
         'key': f'{phase}-{arm}-{number}',
         'phase': phase,
         'arm': arm,
@@ -77,15 +81,14 @@ def row(arm, phase, number, distance, rng, seeds, chosen=None):
             'accuracy': None if arm.startswith('uncond') else 0.999 - 0.004 * distance,
             'class_variance_ratio': variety + noise(0.01),
         },
-        'errors': {
-            'frechet': 0.022 * distance,
-            'precision': math.sqrt(precision * (1 - precision) / seeds[1]),
-        },
+        'errors': errors,
         'nfe': {'main': 63, 'guide': 0 if relative == 1 else 26 if arm == 'interval' else 63},
         'cost': {'relative': relative},
         'seconds': 9.4 * relative + noise(0.2),
         'images': seeds[1],
     }
+    reach = lambda name: [found['metrics'][name] + t * errors[name] for t in (-1.96, 1.96)]
+    return {**found, 'intervals': {name: reach(name) for name in errors}}
 
 
 def rows_of(arm, rng):

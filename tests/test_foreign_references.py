@@ -105,6 +105,7 @@ def changed(**change):
 
 
 SIGMA = gaussian(6)['sigma']
+SHAPES = r'mu and sigma must have shapes \(d,\) and \(d, d\), not \(5,\), \(6, 6\)'
 BAD = {
     'no pickle of ours': ([1, 2], 'holds a list'),
     'another dict': ({'a': 1}, "holds 'a'; fid or fd_dinov2 is needed"),
@@ -113,9 +114,9 @@ BAD = {
     'a list': (changed(mu=[1.0] * 6), 'mu is list'),
     'no sigma': ({'fid': {'mu': np.zeros(6)}}, 'holds no mu and sigma'),
     'no dict': ({'fid': np.zeros(6)}, "'fid' is no dict"),
-    'shapes': (changed(mu=np.zeros(5)), r'are \(5,\) and \(6, 6\)'),
-    'NaN': (changed(mu=np.full(6, np.nan)), 'are not finite'),
-    'infinite': (changed(sigma=SIGMA * np.inf), 'are not finite'),
+    'shapes': (changed(mu=np.zeros(5)), SHAPES),
+    'NaN': (changed(mu=np.full(6, np.nan)), "'fid': mu is not finite"),
+    'infinite': (changed(sigma=SIGMA * np.inf), "'fid': sigma is not finite"),
     'not symmetric': (changed(sigma=SIGMA + np.triu(np.ones((6, 6)), 1)), 'not symmetric'),
     'negative': (changed(sigma=-SIGMA), 'a variance is negative'),
     'big-endian': (changed(mu=np.zeros(6, '>f8')), 'another order'),
@@ -168,12 +169,12 @@ def npz(p, arrays, method=zipfile.ZIP_STORED):
 def test_bad_npz_files_are_refused(tmp_path):
     good = gaussian(6)
     bad = {
-        'objects': ({**good, 'mu': np.array([{}, 1], object)}, 'mu is object'),
-        'NaN': ({**good, 'mu': good['mu'] * np.nan}, 'are not finite'),
+        'objects': ({**good, 'mu': np.array([{}, 1], object)}, "'mu' holds objects"),
+        'NaN': ({**good, 'mu': good['mu'] * np.nan}, 'NaN.npz: mu is not finite'),
         'symmetric': ({**good, 'sigma': good['sigma'] + np.eye(6, k=1)}, 'not symmetric'),
         'half': ({**good, 'mu_s': good['mu']}, 'without its other half'),
-        'count': ({**good, 'mu': good['mu'][:5]}, r'are \(5,\) and \(6, 6\)'),
-        'deep': ({**good, 'mu': np.zeros((1, 2, 3))}, 'must be'),
+        'count': ({**good, 'mu': good['mu'][:5]}, SHAPES),
+        'deep': ({**good, 'mu': np.zeros((1, 2, 3))}, 'must have shapes'),
     }
     for name, (arrays, words) in bad.items():
         with pytest.raises(ValueError, match=words):
@@ -183,7 +184,7 @@ def test_bad_npz_files_are_refused(tmp_path):
     np.lib.format.write_array_header_1_0(header, claim)
     with zipfile.ZipFile(npz(tmp_path / 'lie.npz', {'mu': good['mu']}), 'a') as archive:
         archive.writestr('sigma.npy', header.getvalue() + bytes(64))
-    with pytest.raises(ValueError, match='sigma is not as long as its shape'):
+    with pytest.raises(ValueError, match="'sigma' is not as long as its shape"):
         references.load(tmp_path / 'lie.npz')
     whole = npz(tmp_path / 'cut.npz', good, zipfile.ZIP_DEFLATED).read_bytes()
     (tmp_path / 'cut.npz').write_bytes(whole[:-100])
@@ -194,6 +195,15 @@ def test_bad_npz_files_are_refused(tmp_path):
         (tmp_path / 'flip.npz').write_bytes(whole[:at] + b'????' + whole[at + 4 :])
         with pytest.raises(ValueError, match='flip.npz'):
             references.load(tmp_path / 'flip.npz')
+
+
+def test_an_array_larger_than_any_covariance_is_not_read(tmp_path, monkeypatch):
+    p = npz(tmp_path / 'large.npz', gaussian(6))
+    monkeypatch.setattr(foreign_references, 'MAX_BYTES', 128 + 8 * 6**2)
+    assert foreign_references.read(p).spaces
+    monkeypatch.setattr(foreign_references, 'MAX_BYTES', 128 + 8 * 6**2 - 1)
+    with pytest.raises(ValueError, match='large.npz: sigma has 416 bytes, more than'):
+        foreign_references.read(p)
 
 
 def test_npz_files_that_are_encrypted_or_point_nowhere_are_refused(tmp_path):

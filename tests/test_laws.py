@@ -16,7 +16,7 @@ PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
     'config schema values arguments helptext tables files machine mesh progress stop provenance '
-    'processes claims buckets disks health published state_dicts inert',
+    'processes claims buckets disks health npy published state_dicts inert',
     'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
@@ -32,7 +32,7 @@ WITHIN = {
     (1, 'schema', 'values'), (1, 'helptext', 'tables'),
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (1, 'claims', 'buckets'),
-    (1, 'state_dicts', 'files'), (1, 'state_dicts', 'buckets'),
+    (1, 'state_dicts', 'files'), (1, 'state_dicts', 'buckets'), (1, 'state_dicts', 'npy'),
     (1, 'inert', 'files'), (1, 'inert', 'buckets'),
     (1, 'files', 'buckets'), (1, 'files', 'disks'), (1, 'buckets', 'disks'), (1, 'buckets', 'stop'),
     (1, 'health', 'files'), (1, 'health', 'mesh'), (1, 'health', 'provenance'),

@@ -208,6 +208,41 @@ def test_the_last_block_is_padded_and_cut(pixels):
         np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize(
+    ('ahead', 'order'),
+    [(extractors.AHEAD, 'rsrsrsfrsfff'), (1, 'rsrsfrsfrsff'), (0, 'rsfrsfrsfrsf')],
+)
+def test_the_next_blocks_are_read_while_devices_work(ahead, order, monkeypatch):
+    """Each of four blocks is read and sent; `ahead` more are, before its features are fetched."""
+    events = []
+
+    class Unfinished:
+        """What a device returns at once, and has computed when it is asked for."""
+
+        def __init__(self, array):
+            self.array = array
+
+        def __array__(self, dtype=None, copy=None):
+            events.append('f')
+            return np.asarray(self.array, dtype)
+
+    def apply(images):
+        events.append('s')
+        return Output(Unfinished(pixel_features(images).features))
+
+    def read():
+        for i in range(0, len(images), extractor.block):
+            events.append('r')
+            yield images[i : i + extractor.block], None
+
+    extractor = make_extractor(apply=apply, batch_size=3)
+    images = np.resize(Dots()._images, (4 * extractor.block, 2, 2, 1))
+    monkeypatch.setattr(extractors, 'AHEAD', ahead)
+    found = [outputs[0].features for outputs, _ in extractors.stream([extractor], read())]
+    assert ''.join(events) == order
+    np.testing.assert_array_equal(np.concatenate(found), pixel_features(images).features)
+
+
 def test_features_that_are_not_finite_are_refused():
     broken = make_extractor(
         apply=lambda images: Output(pixel_features(images).features / 0), num_classes=None

@@ -241,25 +241,39 @@ def test_intervals_in_closed_form():
     half = np.tan(0.475 * np.pi)
     assert two.spread == pytest.approx(2**0.5)
     assert two.interval == pytest.approx((4 - half, 4 + half))
-    alone = stats.Stat((4.0,), (0.5,))
-    assert alone.spread == 0.5 and alone.interval == pytest.approx((3.02, 4.98))
+    alone = stats.Stat((4.0,), (0.5,), (1.1,))
+    assert alone.spread == 0.5 and alone.interval == pytest.approx((2.9, 5.1))
+    assert stats.Stat((4.0,), (0.0,), (0.0,)).interval is None, 'nothing varied'
+    assert stats.Stat((4.0,), (0.5,), (None,)).interval is None, 'half is not made of the error'
     same = stats.Stat((1.0, 1.0, 1.0))
     assert same.spread == 0 and same.interval is None and same.excludes_zero is None
     assert stats.Stat((0.0, 0.0)).excludes_zero is False, 'no difference on any block'
     assert stats.Stat((4.0,)).interval is None and stats.Stat((4.0,), (None,)).spread is None
 
 
+def test_an_estimate_is_what_the_row_tells():
+    row = {'metrics': {'a': 6.0, 'b': 'nan', 'c': 1.0}, 'errors': {'a': 1.0}}
+    row['intervals'] = {'a': [3.8, 8.2], 'b': ['-inf', 'inf']}
+    assert stats.estimate(row, 'a') == pytest.approx((6.0, 1.0, 2.2))
+    assert stats.estimate(row, 'a', 2.0) == pytest.approx((3.0, 0.5, 1.1))
+    assert stats.estimate(row, 'b') == stats.estimate({}, 'a') == (None, None, None)
+    assert stats.estimate(row, 'c') == (1.0, None, None)
+
+
 def test_differences_are_taken_block_by_block():
     """Blocks that move both arms alike fall out; those of one arm alone count for nothing."""
-    mine = {'a': (1.0, 0.3), 'b': (5.0, 0.3), 'c': (9.2, 0.3), 'mine': (100.0, 0.3)}
-    theirs = {'c': (10.0, 0.4), 'b': (6.0, 0.4), 'a': (2.2, 0.4), 'theirs': (-100.0, 0.4)}
+    values = {'a': 1.0, 'b': 5.0, 'c': 9.2, 'mine': 100.0}
+    mine = {seeds: (value, 0.3, 0.66) for seeds, value in values.items()}
+    values = {'c': 10.0, 'b': 6.0, 'a': 2.2, 'theirs': -100.0}
+    theirs = {seeds: (value, 0.4, 0.88) for seeds, value in values.items()}
     apart = stats.paired(mine, theirs)
     assert apart.values == pytest.approx((-1.2, -1.0, -0.8)) and apart.excludes_zero
     assert apart.interval == pytest.approx(student_interval([-1.2, -1.0, -0.8]))
-    one = stats.paired({'a': (1.0, 0.3)}, theirs)
-    assert one.half == pytest.approx(1.96 * 0.5) and one.excludes_zero
-    assert stats.paired({'a': (1.0, None)}, theirs).excludes_zero is None
-    assert stats.paired({'x': (1.0, 0.3)}, theirs) is None
+    one = stats.paired({'a': mine['a']}, theirs)
+    assert (one.spread, one.half) == pytest.approx((0.5, 1.1)) and one.excludes_zero
+    assert stats.paired({'a': (1.2, 0.3, 0.66)}, theirs).excludes_zero is False
+    assert stats.paired({'a': (1.0, None, None)}, theirs).excludes_zero is None
+    assert stats.paired({'x': mine['a']}, theirs) is None
 
 
 def test_best_and_ties_by_the_stated_rule():
@@ -271,7 +285,8 @@ def test_best_and_ties_by_the_stated_rule():
         'd': stats.Stat((1.3,)),
         'e': None,
     }
-    difference = lambda x, y: stats.paired(*(dict(enumerate(zip(found[k][0], N))) for k in (x, y)))
+    blocks = {k: dict(enumerate(zip(stat.values, N, N))) for k, stat in found.items() if stat}
+    difference = lambda x, y: stats.paired(blocks[x], blocks[y])
     marks = lambda key: stats.marks(stats.METRICS[key], found, difference)
     assert marks('frechet') == {'a': 'best', 'b': 'tie'}, 'd has a single block and no error'
     assert marks('recall') == {'c': 'best'}
@@ -300,12 +315,17 @@ def test_the_table_of_differences_tells_what_excludes_zero(small):
 
 def test_one_block_has_the_interval_of_its_own_error(small):
     rows = finals('none', [9.0]) + finals('autoguidance', [5.0])
+    files.write_json(small[0] / 'study.json', {**fake_study.about(), 'final': ONE_BLOCK})
     for row in rows:
         row['errors'] = {'frechet': 0.5}
-    files.write_json(small[0] / 'study.json', {**fake_study.about(), 'final': ONE_BLOCK})
+    alone = 'they share a single block of seeds, so no interval tells'
+    assert alone in words.answer(small[1](rows))[0], 'the rows tell no interval'
+    for row in rows:
+        score = row['metrics']['frechet']
+        row['intervals'] = {'frechet': [score - 1.1, score + 1.1]}
     study = small[1](rows)
-    assert study.stat('none').interval == pytest.approx((8.02, 9.98))
-    assert '95\u00a0% interval [−5.4,\u00a0−2.6], which excludes 0' in words.answer(study)[0]
+    assert study.stat('none').interval == pytest.approx((7.9, 10.1))
+    assert '95\u00a0% interval [−5.6,\u00a0−2.4], which excludes 0' in words.answer(study)[0]
     report.main(small[0])
     text = ''.join(Page((small[0] / 'report.html').read_text()).words)
     assert 'Score ± standard error over one block' in text
@@ -359,13 +379,13 @@ def test_scores_of_too_few_images_are_named(small):
 
 def test_curves_have_the_interval_of_each_score(small):
     rows = [
-        {'key': str(w), 'phase': 'curve', 'arm': 'cfg', 'setting': {'weight': w}, 'errors': error}
-        | {'metrics': {'frechet': 10.0 * w}}
-        for w, error in [(2.0, {'frechet': 0.5}), (1.0, {})]
+        {'key': str(w), 'phase': 'curve', 'arm': 'cfg', 'setting': {'weight': w}}
+        | {'metrics': {'frechet': 10.0 * w}, 'errors': {'frechet': 0.5}, 'intervals': interval}
+        for w, interval in [(2.0, {'frechet': [18.9, 21.1]}), (1.0, {})]
     ]
     (w1, v1, none), (w2, v2, half) = scores.points(small[1](rows), 'curve', 'cfg')
     assert (w1, v1, w2, v2) == (1.0, 10.0, 2.0, 20.0)
-    assert np.isnan(none) and half == pytest.approx(0.98)
+    assert np.isnan(none) and half == pytest.approx(1.1)
 
 
 def test_undefined_metrics_are_left_out_and_absolute_variance_is_divided_by_the_floor(small):

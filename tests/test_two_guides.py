@@ -320,10 +320,13 @@ def test_one_set_of_seeds_has_the_error_of_its_score(tmp_path):
     made_up(tmp_path, lambda w, a, i: 3 - w + a, repeats=1)
     rows = files.read_jsonl(tmp_path / 'results.jsonl')
     more = {'errors': {'frechet': 0.25}, 'fewer': {'frechet': 1281}}
-    files.write_jsonl(tmp_path / 'results.jsonl', [row | more for row in rows])
+    for row in rows:
+        score = row['metrics']['frechet']
+        row |= {**more, 'intervals': {'frechet': [score - 0.6, score + 0.6]}}
+    files.write_jsonl(tmp_path / 'results.jsonl', rows)
     found = read(tmp_path)
     assert found.stat((2.0, 0.0)).spread == 0.25
-    assert found.excess((1.5, 0.0), (2.0, 0.0)).half == pytest.approx(1.96 * 0.25 * 2**0.5)
+    assert found.excess((1.5, 0.0), (2.0, 0.0)).half == pytest.approx(0.6 * 2**0.5)
     report.main(tmp_path)
     text = ''.join(Page((tmp_path / 'report.html').read_text()).words).replace('\u00a0', ' ')
     assert 'Mean ± standard error over 1 set(s) of seeds' in text and '1.00 ± 0.25' in text

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from autoguide_jax import files
+from autoguide_jax import files, npy
 from autoguide_jax.data import archive, latent_parts
 from autoguide_jax.data.folder import Folder
 
@@ -18,7 +18,7 @@ def shape(name: str, data: bytes) -> tuple[int, int, int]:
     """Return (h, w, 2l) from the first bytes of an NPY file. Errors: ValueError 'NAME is …'."""
     file = io.BytesIO(data)
     try:
-        found, _, dtype = files.npy_header(file)
+        found, _, dtype = npy.header(file)
     except ValueError as error:
         raise ValueError(f'{name} is not an NPY file: {error}') from None
     if dtype != np.float32 or len(found) != 3 or not found[0] or found[0] % 2:

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 
-from autoguide_jax import files
+from autoguide_jax import npy
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.npy')
 # Enough for the headers of PNG and NPY; those of JPEG may stand anywhere.
@@ -33,7 +33,7 @@ def _png_shape(data):
 def _npy_shape(data):
     file = io.BytesIO(data)
     try:
-        shape, _, dtype = files.npy_header(file)
+        shape, _, dtype = npy.header(file)
     except ValueError as error:
         raise ValueError(f'is not an NPY file: {error}') from None
     if dtype != np.uint8 or len(shape) != 3 or shape[0] not in (1, 3):

@@ -22,9 +22,9 @@ from autoguide_jax.metrics.metric import Bank, Estimate, FeatureMetric, undefine
 class ClassFrechet(FeatureMetric):
     """Mean over classes of the Fréchet distance within each, equation (2); smaller is better.
 
-    The distance of each class is in the Estimate's parts. Undefined unless all samples and real
-    images are labelled, and if a class has too few on either side: to leave it out would reward a
-    model that never draws it.
+    The distance of each class is in the Estimate's parts. Undefined unless all samples are
+    labelled, and if a class has too few: to leave it out would reward a model that never draws it.
+    `check` refuses a reference with unlabelled images, or too few of a class.
 
     Settings:
       features: the feature extractor

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from autoguide_jax import files, state_dicts
+from autoguide_jax import files, npy
 from autoguide_jax.inert import arrays as inert
 from autoguide_jax.inert.machine import Machine
 from autoguide_jax.inert.records import Blob, Name, require
@@ -163,7 +163,7 @@ def _member(archive, info, name):
     if info.file_size > MAX_BYTES:
         raise ValueError(f'{name} has {info.file_size} bytes, more than any covariance')
     with archive.open(info) as stream:
-        state_dicts.check_claims(stream, name, info.file_size)
+        npy.check_claims(stream, name, info.file_size)
     with archive.open(info) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
@@ -179,10 +179,12 @@ def _checked(found, label):
             raise ValueError(f'{label} holds {pair[0]} without its other half')
         if pair:
             values = [_floats(found[name], f'{label}: {name}') for name in pair]
-            names = tuple(f'{label}: {name}' for name in pair)
-            mu, sigma = gaussian(*values, names, ASYMMETRY)
+            try:
+                mu, sigma = gaussian(*values, (mean, covariance), ASYMMETRY)
+            except ValueError as error:
+                raise ValueError(f'{label}: {error}') from None
             if (np.diag(sigma) < 0).any():
-                raise ValueError(f'{names[1]}: a variance is negative')
+                raise ValueError(f'{label}: {covariance}: a variance is negative')
             checked |= {mean: mu, covariance: sigma}
     return checked
 

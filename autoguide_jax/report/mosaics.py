@@ -7,7 +7,7 @@ from PIL import Image
 
 from autoguide_jax.report.strips import arrange, mosaic, png
 
-BUDGET = 5_000_000  # bytes of all mosaics of a page
+BUDGET = 4_000_000  # bytes of all mosaics of a page
 FEWEST = 8  # images that a mosaic keeps before whole mosaics are left out
 LARGEST = 128  # pixels of an image
 

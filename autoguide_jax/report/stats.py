@@ -204,7 +204,7 @@ class Stat(NamedTuple):
     def half(self):
         """Half the length of the 95 % interval, by (2) or (3); None if it is not known."""
         if self.n < 2:
-            return (self.halves or (None,))[0]
+            return (self.halves or (None,))[0] or None
         return self.sd * student(self.n - 1) / math.sqrt(self.n) if self.sd else None
 
     @property

@@ -6,16 +6,8 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
+from autoguide_jax.report import stats
 from autoguide_jax.report.samples import images_of
-from autoguide_jax.report.stats import (
-    METRICS,
-    Stat,
-    decimals,
-    estimate,
-    number,
-    paired,
-    title_of,
-)
 
 REAL = 'real'
 SELECTING = ('search', 'curve', 'heatmap')
@@ -46,19 +38,19 @@ class Study:
     def distance(self):
         """The metric that was minimised: the first of the study's."""
         first = (self.meta.get('metrics') or ['frechet'])[0]
-        return first if first in METRICS else 'frechet'
+        return first if first in stats.METRICS else 'frechet'
 
     @property
     def columns(self):
         """Metrics that have a value, the distance before all others."""
-        keys = dict.fromkeys([self.distance, *METRICS])
+        keys = dict.fromkeys([self.distance, *stats.METRICS])
         arms = (*self.arms, REAL)
         return [key for key in keys if any(self.stat(arm, key) for arm in arms)]
 
     @property
     def metric_title(self):
         """What the distance is called."""
-        return title_of(self.meta, self.distance)
+        return stats.title_of(self.meta, self.distance)
 
     @property
     def data(self):
@@ -69,7 +61,7 @@ class Study:
     def features(self):
         """(name of the features that scores are taken on, accuracy of the classifier or None)."""
         about = self.meta.get('features') or self.meta.get('classifier') or {}
-        known = [number(v) for k, v in about.items() if 'accuracy' in k]
+        known = [stats.number(v) for k, v in about.items() if 'accuracy' in k]
         return about.get('noun') or 'small classifier', known[0] if known else None
 
     def title(self, arm):
@@ -87,9 +79,9 @@ class Study:
 
         Class variance that is stored as an absolute number is divided by that of real images.
         """
-        for name in METRICS[key or self.distance].names:
+        for name in stats.METRICS[key or self.distance].names:
             unit = self._real_variance if name == 'class_variance' else 1.0
-            if (found := estimate(row, name, unit))[0] is not None:
+            if (found := stats.estimate(row, name, unit))[0] is not None:
                 return found
         return None, None, None
 
@@ -100,7 +92,7 @@ class Study:
     @property
     def _real_variance(self):
         rows = [row.get('metrics') or {} for row in self.of('floor')]
-        found = [v for row in rows if (v := number(row.get('class_variance')))]
+        found = [v for row in rows if (v := stats.number(row.get('class_variance')))]
         return sum(found) / len(found) if found else float('nan')
 
     def blocks(self, arm, key=None):
@@ -112,11 +104,11 @@ class Study:
     def stat(self, arm, key=None):
         """Return the Stat of an arm's final rows (of the floor's for 'real'), None without any."""
         found = self.blocks(arm, key).values()
-        return Stat(*zip(*found)) if found else None
+        return stats.Stat(*zip(*found)) if found else None
 
     def difference(self, arm, other, key=None):
         """Return the Stat of arm − other on the seed blocks that both have, None without any."""
-        return paired(self.blocks(arm, key), self.blocks(other, key))
+        return stats.paired(self.blocks(arm, key), self.blocks(other, key))
 
     def unscored(self, arm):
         """Return why an arm has no distance, in a few words."""
@@ -137,7 +129,7 @@ class Study:
 
     def places(self, key=None):
         """Return how many decimals a metric is shown with, everywhere on the page."""
-        return decimals([self.stat(arm, key) for arm in (*self.arms, REAL)])
+        return stats.decimals([self.stat(arm, key) for arm in (*self.arms, REAL)])
 
     def unguided(self, arm):
         """Return the arm without guidance that has the main network of arm, None without one."""
@@ -155,7 +147,7 @@ class Study:
     def cost(self, arm):
         """Return FLOPs per image relative to the unguided main network, or None."""
         rows = self.of('final', arm)
-        return number((rows[0].get('cost') or {}).get('relative')) if rows else None
+        return stats.number((rows[0].get('cost') or {}).get('relative')) if rows else None
 
     def role(self, name):
         """Return the arm that plays 'baseline', 'cfg' or 'autoguidance', None if there is none."""
@@ -182,13 +174,13 @@ class Study:
 
 def weight_of(row):
     """Return the guidance weight of a row, 1 where there is none."""
-    weight = number((row.get('setting') or {}).get('weight'))
+    weight = stats.number((row.get('setting') or {}).get('weight'))
     return 1.0 if weight is None else weight
 
 
 def std_of(setting, who):
     """Return the EMA length of 'main', 'guide' or 'uncond' in a setting, None if it has none."""
-    return number((setting.get(who) or {}).get('std'))
+    return stats.number((setting.get(who) or {}).get('std'))
 
 
 def read(workdir):

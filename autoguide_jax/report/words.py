@@ -85,7 +85,7 @@ def _told(apart):
         return 'the two share no block of seeds, so no interval tells if it is chance'
     if apart.interval is None:
         alone = 'they share a single block of seeds'
-        why = alone if apart.spread is None else 'the spread of the difference is 0'
+        why = 'the spread of the difference is 0' if apart.spread == 0 else alone
         return f'{why}, so no interval tells if it is chance'
     places = decimals([apart])
     sign = '+' if apart.mean > 0 else ''

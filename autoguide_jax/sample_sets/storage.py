@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from autoguide_jax import files
+from autoguide_jax import files, npy
 
 FORMATS = ('png', 'npz')
 MANIFEST, INDEX, NPZ, GRID, PARTS = (
@@ -98,7 +98,7 @@ def open_npz_images(p: Any, name: str = 'arr_0') -> Iterator[tuple[tuple, Iterat
         with _naming(p):
             archive = stack.enter_context(zipfile.ZipFile(file))
             stream = stack.enter_context(archive.open(f'{name}.npy'))
-            shape, fortran, dtype = files.npy_header(stream)
+            shape, fortran, dtype = npy.header(stream)
         if dtype != np.uint8 or len(shape) != 4 or fortran:
             raise ValueError(f'{p}: {name} is {dtype} {shape}; images are uint8 [n, h, w, c]')
 

@@ -5,7 +5,6 @@ import urllib.parse
 
 from autoguide_jax import files
 from autoguide_jax.report import mosaics
-from autoguide_jax.report.stats import decimals, marks
 from autoguide_jax.report.sweep import values, views
 from autoguide_jax.report.sweep.read import ROLES, is_number, metric
 
@@ -21,6 +20,7 @@ def build(sweep, shown):
         'points': _points(sweep),
         'stats': {name: [_stat(e.stat(name)) for e in sweep.entries] for name in sweep.metrics},
         'marks': _by_index(sweep),
+        'apart': _apart(sweep),
         'cost': [cost(entry) for entry in sweep.entries],
         'lines': [[row['line'] for row in entry.rows] for entry in sweep.entries],
         'kept': [next((r.get('measurement') for r in e.rows), None) for e in sweep.entries],
@@ -55,16 +55,8 @@ def _metric(sweep, name):
         'arrow': known.arrow(),
         'better': known.better,
         'meaning': known.meaning,
-        'places': places(sweep, name),
+        'places': sweep.places[name],
     }
-
-
-def places(sweep, name):
-    """How many decimals a metric is shown with: those that tell the best settings apart."""
-    stats = [entry.stat(name) for entry in sweep.full]
-    if name == sweep.distance:
-        stats = stats[: max(10, len(stats) // 10)]
-    return decimals(stats)
 
 
 def _points(sweep):
@@ -84,15 +76,16 @@ def _short(value):
     return None if value is None else float(f'{value:.7g}')
 
 
-def marked(sweep):
-    """Entry → 'best', or 'tie' where the interval of the difference to the best holds 0."""
-    stats = {entry: entry.stat(sweep.distance) for entry in sweep.full}
-    return marks(metric(sweep.distance), stats, sweep.excess)
-
-
 def _by_index(sweep):
-    found = marked(sweep)
+    found = sweep.marks
     return {str(i): found[e] for i, e in enumerate(sweep.entries) if e in found}
+
+
+def _apart(sweep):
+    """For each entry [distance less that of the best, half the 95 % interval], same seeds."""
+    best, full = sweep.full[0], set(sweep.full)
+    found = [e in full and e is not best and sweep.excess(e, best) for e in sweep.entries]
+    return [[_short(stat.mean), _short(stat.half)] if stat else None for stat in found]
 
 
 def cost(entry):
@@ -117,7 +110,7 @@ def runs(sweep):
 
 def _address(workdir, run):
     """Where config.json of a run lies, relative to the page; None if it is not there, or remote."""
-    if files.is_remote(run) or files.is_remote(workdir):
+    if '://' in run or files.is_remote(workdir):
         return None
     file = files.path(run) / 'config.json'
     if not file.exists():

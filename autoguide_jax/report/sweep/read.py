@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Metric, Stat, estimate, paired, title_of
+from autoguide_jax.report.stats import (
+    METRICS,
+    Metric,
+    Stat,
+    decimals,
+    estimate,
+    marks,
+    paired,
+    title_of,
+)
 
 ROLES = ('main', 'guide', 'uncond')
 OF_GUIDES = ('guide_', 'uncond_', 'alpha', 'interval_')
@@ -108,6 +117,20 @@ class Sweep:
         ]
         return [self.entries[i] for _, i in sorted(scored)]
 
+    @functools.cached_property
+    def places(self):
+        """Metric → decimals that it is shown with: those that tell the best settings apart."""
+        stats = {name: [e.stat(name) for e in self.full] for name in self.metrics}
+        first = stats.get(self.distance, [])
+        stats[self.distance] = first[: max(10, len(first) // 10)]
+        return {name: decimals(found) for name, found in stats.items()}
+
+    @functools.cached_property
+    def marks(self):
+        """Entry → 'best', or 'tie' where the interval of the difference to the best holds 0."""
+        stats = {entry: entry.stat(self.distance) for entry in self.full}
+        return marks(metric(self.distance), stats, self.excess)
+
     def excess(self, entry, other, name=None):
         """The Stat of a metric, None = the distance, in one entry less another, by seeds."""
         name = name or self.distance
@@ -163,7 +186,8 @@ def read(workdir):
     if not rows:
         raise ValueError(f'--workdir ({workdir}): no setting has been scored yet')
     points = [point_of(row) for row in rows]
-    names = list(dict.fromkeys(name for point in points for name in point))
+    names = {name for point in points for name in point}
+    names = [*(n for n in TITLES if n in names), *sorted(names - TITLES.keys())]
     values = {name: _ordered({p.get(name) for p in points} - {None}) for name in names}
     axes = {name: found for name, found in values.items() if len(found) > 1}
     fixed = {name: found[0] for name, found in values.items() if len(found) == 1}

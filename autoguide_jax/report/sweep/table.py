@@ -14,7 +14,7 @@ def build(sweep):
     axes = ''.join(f'<th>{esc(values.title(name))}</th>' for name in sweep.axes)
     heads = ''.join(_head(sweep, name) for name in sweep.metrics)
     cost = '<th>computation</th><th>calls per image</th><th>seconds</th>'
-    marks = payload.marked(sweep)
+    marks = sweep.marks
     body = [_row(sweep, entry, marks.get(entry, '')) for entry in sweep.full[:MOST]]
     return table(f'<tr>{axes}{heads}{cost}</tr>', body)
 
@@ -29,7 +29,7 @@ def _row(sweep, entry, mark):
     cells = [f'<td>{esc(values.text(a, v))}</td>' for a, v in entry.point.items()]
     for name in sweep.metrics:
         kind = mark if name == sweep.distance else ''
-        cells.append(_stat(entry.stat(name), payload.places(sweep, name), kind))
+        cells.append(_stat(entry.stat(name), sweep.places[name], kind))
     relative, main, guide, _, seconds = payload.cost(entry)
     cells.append(f'<td>{times(relative)}</td>' if relative else DASH)
     cells.append(f'<td>{main:g} + {guide or 0:g}</td>' if main is not None else DASH)
@@ -48,8 +48,8 @@ def _stat(stat, places, mark):
 
 def rows(sweep):
     """A dict per setting over the full number of images, best first: axes, metrics, cost, mark."""
-    places = {name: payload.places(sweep, name) for name in sweep.metrics}
-    marks = payload.marked(sweep)
+    places = sweep.places
+    marks = sweep.marks
     found = []
     for entry in sweep.full:
         cell = lambda name: (s := entry.stat(name)) and plus_minus(s, places[name])  # noqa: B023

@@ -2,7 +2,7 @@
 
 from autoguide_jax.report.sheet import duration
 from autoguide_jax.report.stats import decimals
-from autoguide_jax.report.sweep import payload, values
+from autoguide_jax.report.sweep import values
 from autoguide_jax.report.words import excludes, interval_of, plus_minus, text_of
 
 
@@ -18,7 +18,7 @@ def answer(sweep):
     if not sweep.full:
         return f'No setting has a value of {sweep.title(sweep.distance)}: {_why(sweep)}.'
     best = sweep.full[0]
-    stat, places = best.stat(sweep.distance), payload.places(sweep, sweep.distance)
+    stat, places = best.stat(sweep.distance), sweep.places[sweep.distance]
     ends = interval_of(stat, places)
     between = f', 95\u00a0% interval {ends}' if ends else ''
     sets = f'{stat.n} sets' if stat.n > 1 else 'one set'
@@ -27,7 +27,7 @@ def answer(sweep):
         f'over {sets} of seeds{between}'
         + (f', the luckiest set {text_of(min(stat.values), places)}.' if stat.n > 1 else '.')
     ]
-    ties = sum(mark == 'tie' for mark in payload.marked(sweep).values())
+    ties = sum(mark == 'tie' for mark in sweep.marks.values())
     if ties:
         texts.append(
             f'{ties} of the other {len(sweep.full) - 1} settings cannot be told from it on the '
@@ -44,7 +44,7 @@ def _unguided(sweep, best):
     if plain[0] is best:
         return ['No guidance is needed for it: the guide is never called.']
     apart, stat = sweep.excess(plain[0], best), plain[0].stat(sweep.distance)
-    told = plus_minus(stat, payload.places(sweep, sweep.distance))
+    told = plus_minus(stat, sweep.places[sweep.distance])
     text = f'Without guidance the best is {told}'
     if apart and apart.interval:
         more = plus_minus(apart, decimals([apart]))

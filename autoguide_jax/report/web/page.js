@@ -33,6 +33,10 @@ function told(stat, places) {
   if (!stat) return '–';
   return fixed(stat[0], places) + (stat[1] === null ? '' : ` ± ${fixed(stat[1], places)}`);
 }
+/** Its 95 % interval, '' where it is not known. */
+function interval([mean, , half], places) {
+  return half === null ? '' : ` [${fixed(mean - half, places)}, ${fixed(mean + half, places)}]`;
+}
 
 // ---- state -------------------------------------------------------------------------------------
 

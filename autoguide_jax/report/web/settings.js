@@ -74,7 +74,7 @@ function tablePart() {
   const [wanted, direction] = (hash().get('sort') ?? '').split(' ');
   const known = columns.findIndex((c) => c.title === wanted);
   const first = known < 0 ? [S.axes.length, true] : [known, direction !== 'down'];
-  sortable(heads, sort, [first[0], S.metrics[0].better === 'higher' && known < 0 ? false : first[1]]);
+  sortable(heads, sort, first);
   const scroll = make('div', { class: 'scroll' }, table);
   replace(place, controls.node, told, scroll, more);
 }
@@ -83,7 +83,8 @@ function tablePart() {
 function filters(changed) {
   const node = make('div', { class: 'controls' });
   const last = S.counts.length - 1;
-  const options = S.counts.map((n, k) => ({ value: String(k), text: `${n}${k === last ? ' (full)' : ''}` }));
+  const named = (n, k) => `${n}${k === last ? ' (full)' : ''}`;
+  const options = S.counts.map((n, k) => ({ value: String(k), text: named(n, k) }));
   const count = choice('table.images', 'images', options, String(last), changed);
   if (last > 0) node.append(count.node);
   const chosen = S.axes.map((axis, k) => {
@@ -99,8 +100,10 @@ function filters(changed) {
 }
 
 function rowOf(i, columns) {
-  const button = make('button', { type: 'button', class: 'plain', 'aria-expanded': 'false' }, 'more');
-  const row = make('tr', { 'data-entry': i }, ...columns.map((c) => c.cell(i)), make('td', {}, button));
+  const about = { type: 'button', class: 'plain', 'aria-expanded': 'false' };
+  const button = make('button', about, 'more');
+  const cells = columns.map((c) => c.cell(i));
+  const row = make('tr', { 'data-entry': i }, ...cells, make('td', {}, button));
   let folded = null;
   button.addEventListener('click', () => {
     if (folded) folded.remove();
@@ -119,10 +122,10 @@ function detailsOf(i, span) {
   for (const one of S.metrics) {
     const found = stat(i, one);
     if (!found) continue;
-    const half = found[2];
-    const ends = half === null ? '' : ` [${fixed(found[0] - half, one.places)}, ${fixed(found[0] + half, one.places)}]`;
-    add(one.title, `${told(found, one.places)}${ends}, ${found[3]} set${found[3] > 1 ? 's' : ''} of seeds`);
+    const sets = `${found[3]} set${found[3] > 1 ? 's' : ''} of seeds`;
+    add(one.title, `${told(found, one.places)}${interval(found, one.places)}, ${sets}`);
   }
+  if (S.apart[i]) add('difference', apart(i).trim());
   add('images', `${S.cost[i][3]}, ${S.counts[S.count[i]]} for each set of seeds`);
   const lines = `line ${S.lines[i].join(', ')} of `;
   add('scores', lines, make('a', { href: 'results.jsonl' }, 'results.jsonl'));

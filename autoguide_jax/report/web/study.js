@@ -6,8 +6,10 @@ const metricChoice = (name, label, initial, changed) => {
   const options = S.metrics.map((m) => ({ value: m.name, text: `${m.title} ${m.arrow}` }));
   return choice(name, label, options, initial, changed);
 };
-const between = ([mean, , half], places) =>
-  half === null ? '' : `\n95 %: [${fixed(mean - half, places)}, ${fixed(mean + half, places)}]`;
+const between = (found, places) => {
+  const ends = interval(found, places);
+  return ends && `\n95 %:${ends}`;
+};
 
 /** A stat [mean, spread, half, n] as a point with its interval upwards. */
 function point(x, found, metric, words) {
@@ -22,7 +24,8 @@ function curvesPart() {
   if (!place) return;
   const chart = make('div', { class: 'plot' });
   const control = metricChoice('curves.metric', 'score', S.metrics[0].name, () => redraw());
-  const arms = [{ value: '', text: 'all' }, ...S.arms.map((a) => ({ value: a.title, text: a.title }))];
+  const each = S.arms.map((arm) => ({ value: arm.title, text: arm.title }));
+  const arms = [{ value: '', text: 'all' }, ...each];
   const only = choice('curves.arm', 'method', arms, '', () => redraw());
   const redraw = () => curves(chart, byName(control.value), only.value);
   replace(place, make('div', { class: 'controls' }, control.node, only.node), chart);
@@ -66,7 +69,8 @@ function tradePart() {
   const chart = make('div', { class: 'plot' });
   const names = S.metrics.map((m) => m.name);
   const initial = (wanted, other) => (names.includes(wanted) ? wanted : other);
-  const options = [...S.metrics, COST].map((m) => ({ value: m.name, text: `${m.title} ${m.arrow}` }));
+  const both = [...S.metrics, COST];
+  const options = both.map((m) => ({ value: m.name, text: `${m.title} ${m.arrow}` }));
   const across = choice('trade.x', 'across', options, initial('recall', 'cost'), () => redraw());
   const first = initial('precision', names[0]);
   const up = metricChoice('trade.y', 'up', first, () => redraw());

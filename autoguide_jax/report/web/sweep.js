@@ -24,24 +24,33 @@ function anchor() {
 }
 
 const words = (i) =>
-  S.axes.map((a, k) => [a.title, a.texts[S.points[i][k]]]).filter(([, text]) => text !== undefined)
-    .map(([title, text]) => `${title} ${text}`).join(', ');
+  S.axes
+    .map((a, k) => [a.title, a.texts[S.points[i][k]]])
+    .filter(([, text]) => text !== undefined)
+    .map(([title, text]) => `${title} ${text}`)
+    .join(', ');
 
 function told95(i) {
   const found = stat(i);
-  const half = found[2];
-  const ends = half === null ? [] : [found[0] - half, found[0] + half];
-  const between = ends.map((end) => fixed(end, metric.places)).join(', ');
   const sets = found[3] > 1 ? ` over ${found[3]} sets of seeds` : '';
+  const between = interval(found, metric.places);
   const line = `${metric.title} ${told(found, metric.places)}${sets}`;
-  return `${words(i)}\n${line}${between ? `\n95 %: [${between}]` : ''}`;
+  return `${words(i)}\n${line}${between && `\n95 %:${between}`}${apart(i)}`;
+}
+
+/** What the distance has more than that of the best setting, on the same seeds. */
+function apart(i) {
+  const found = metric === S.metrics[0] ? S.apart[i] : null;
+  if (!found) return '';
+  const half = found[1] === null ? '' : ` ± ${fixed(found[1], metric.places)} (95 %)`;
+  return `\n${fixed(found[0], metric.places)}${half} more than the best, same seeds`;
 }
 
 // ---- choosing settings -------------------------------------------------------------------------
 
 /**
  * The controls of a view: its own axes, and for each other axis its value: that of the best
- * setting, the best of all, or one of them. fixedAxes: [[name, label, axis names, initial]].
+ * setting, the best of all, or one of them. roles: [[name, label, axis names, initial]].
  */
 function view(name, roles, changed) {
   const place = make('div', { class: 'controls' });
@@ -71,8 +80,7 @@ function view(name, roles, changed) {
     }
     changed();
   };
-  const free = () => roles.map(([role]) => chosen[role].value).filter(Boolean);
-  return { nodes: [place, others], chosen, free, holds, rebuild };
+  return { nodes: [place, others], chosen, holds, rebuild };
 }
 
 /** The values of the free axes, as one text → the best entry there; −1 stands at all values. */
@@ -135,15 +143,17 @@ function curvePart(name, x, fixedX) {
   drawn(redraw);
 }
 
-function curve(host, { chosen, free, holds }) {
-  const [x, by] = [chosen.x.value, chosen.lines.value === chosen.x.value ? '' : chosen.lines.value];
+function curve(host, { chosen, holds }) {
+  const x = chosen.x.value;
+  const by = chosen.lines.value === x ? '' : chosen.lines.value;
   const axis = S.axes[axisOf(x)];
-  const free_ = by ? [x, by] : [x];
-  const found = bestBy(free_, holds);
+  const found = bestBy(by ? [x, by] : [x], holds);
   const lines = by ? S.axes[axisOf(by)] : { texts: [''], title: '' };
   const series = lines.texts.map((text, k) => {
     const keys = axis.values.map((_, j) => (by ? `${j},${k}` : `${j}`));
-    const points = keys.flatMap((key, j) => (found.has(key) ? [spot(found.get(key), axis, j)] : []));
+    const points = keys
+      .map((key, j) => found.has(key) && spot(found.get(key), axis, j))
+      .filter(Boolean);
     const name = by ? `${lines.title} ${text}` : '';
     return { name, colour: seriesColour(k), line: true, points };
   });
@@ -155,16 +165,17 @@ function curve(host, { chosen, free, holds }) {
   const [low, high] = [Math.min(...axis.values), Math.max(...axis.values)];
   const across = { ...axis, low, high };
   const reach = series.flatMap((s) => s.points.flatMap((p) => [p.low ?? p.y, p.high ?? p.y]));
-  const top = 2.5 * Math.max(...values.map(Math.abs)); // wide bands must not flatten the lines
-  const y = scoreAxis(`${metric.title} ${metric.arrow}`, clipped(reach, values, top));
+  const y = scoreAxis(`${metric.title} ${metric.arrow}`, clipped(reach, values));
   const label = `${metric.title} along ${axis.title}`;
   plot(host, { label, x: across, y, series });
 }
 
-function clipped(reach, values, top) {
-  const span = Math.max(...values) - Math.min(...values);
-  const [low, high] = [Math.min(...values) - span, Math.min(top, Math.max(...values) + span)];
-  return [...values, ...reach.filter((v) => v >= low && v <= high)];
+/** Wide bands must not flatten the lines: they may take as much room again, and are cut there. */
+function clipped(reach, values) {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const room = (most - least) / 2 || Infinity;
+  const inside = (value) => Math.max(least - room, Math.min(most + room, value));
+  return [...values, ...reach.map(inside)];
 }
 
 function spot(i, axis, j) {
@@ -246,14 +257,18 @@ function samplesPart() {
   const update = () => {
     const i = find();
     box.dataset.entry = i ?? '';
-    const score = i !== undefined && stat(i) ? `${metric.title} ${told(stat(i), metric.places)}` : '';
-    left.show(i === undefined ? null : S.pictures[i], score || 'this setting was not scored');
+    const known = i !== undefined && stat(i);
+    const score = known ? `${metric.title} ${told(known, metric.places)}` : '';
+    const name_ = score || 'this setting was not scored';
+    left.show(i === undefined ? null : S.pictures[i], name_);
     const name = plain.length ? 'Without guidance' : words(beside);
     const other = stat(beside) ? `: ${metric.title} ${told(stat(beside), metric.places)}` : '';
     right.show(S.pictures[beside], `${name}${other}`);
   };
   pick = (i) => {
-    S.points[i].forEach((v, k) => v >= 0 && controls.get(`samples.${S.axes[k].name}`)(S.axes[k].texts[v]));
+    S.points[i].forEach((v, k) => {
+      if (v >= 0) controls.get(`samples.${S.axes[k].name}`)(S.axes[k].texts[v]);
+    });
   };
   replace(place, make('div', { class: 'controls' }, ...sliders.map((s) => s.node)), box, shown);
   redrawn.push(update);
