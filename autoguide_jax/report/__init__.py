@@ -1,4 +1,4 @@
-"""The page of a study or of a sweep: tables, figures, samples in one HTML file, from files alone.
+"""The page of a study, sweep or search: one HTML file of tables, figures, samples, from files alone.
 
     python -m autoguide_jax report --workdir=runs/digits
 
