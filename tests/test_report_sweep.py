@@ -213,9 +213,11 @@ def test_what_is_too_large_for_the_page_is_left_out_and_told(whole, tmp_path, mo
     line = {at(rows, w, 0.1, 0.05, 2**22)[0]['measurement'] for w in (1.5, 2.0, 2.5)}
     assert line <= shown, 'the line of the first slider comes first'
     huge = np.zeros((1, 300, 200, 3), np.uint8)
-    picture = Image.open(io.BytesIO(mosaics.small(huge, np.zeros((1, 1), int))))
+    picture = Image.open(io.BytesIO(mosaics.small(huge, np.zeros((1, 1), int), 128)))
     assert picture.size == (85, 128)
-    assert '128 of 300 pixels' in mosaics.note(huge, 1, 'settings', (0, 1), 'here/')
+    noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3)).astype(np.uint8)
+    assert mosaics.affordable(noise, 1)[1] == 32, 'smaller before fewer'
+    assert '128 of 300 pixels' in mosaics.note(huge, (1, 128), 'settings', (0, 1), 'here/')
 
 
 def test_an_unfinished_sweep_says_so_and_none_is_refused(written, tmp_path):

@@ -1,9 +1,9 @@
-"""The page of a study, sweep or search: one HTML file of tables, figures, samples, from files alone.
+"""The page of a study, sweep or search: one HTML file of tables, figures and samples.
 
     python -m autoguide_jax report --workdir=runs/digits
 
-writes report.html and figures/ into the study directory. It reads study.json, results.jsonl, runs/
-and samples/, needs no device, and shows what there is of an unfinished study.
+writes report.html and figures/ into the study directory, from files alone: study.json,
+results.jsonl, runs/ and samples/, or sweep.json and examples/. It needs no device, and shows what there is of an unfinished study.
 """
 
 import sys

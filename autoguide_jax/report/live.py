@@ -102,16 +102,20 @@ def _pictures(study):
         return [], {}, ''
     labelled = [sample for sample in found.values() if (sample[1] >= 0).any()]
     images, labels = (labelled or list(found.values()))[0]
-    count = mosaics.affordable(images, len(found))
+    count, pixels = mosaics.affordable(images, len(found))
     index, heads = arrange(labels[:count], 10, count)
     drawn, used = {}, 0
     for (arm, weight), (mine, _) in found.items():
-        picture = mosaics.small(mine[:count], index)
+        picture = mosaics.small(mine[:count], index, pixels)
         used += len(picture)
         if used <= mosaics.BUDGET or not drawn:
             drawn.setdefault(arm, {})[weight] = mosaics.text(picture)
     left = len(found) - sum(map(len, drawn.values()))
-    return heads, drawn, mosaics.note(images, count, 'grids', (left, len(found)), 'samples/')
+    return (
+        heads,
+        drawn,
+        mosaics.note(images, (count, pixels), 'grids', (left, len(found)), 'samples/'),
+    )
 
 
 def _is_number(text):

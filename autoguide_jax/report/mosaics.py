@@ -9,29 +9,34 @@ from autoguide_jax.report.strips import arrange, mosaic, png
 
 BUDGET = 4_000_000  # bytes of all mosaics of a page
 FEWEST = 8  # images that a mosaic keeps before whole mosaics are left out
-LARGEST = 128  # pixels of an image
+SIZES = (128, 64, 32)  # pixels of an image at most: the first that lets FEWEST in everywhere
 
 
 def affordable(images, mosaics):
-    """Return how many images each of so many mosaics may have, at least FEWEST if there are.
+    """Return (images, pixels): how many each of so many mosaics may have, and how large at most.
 
     images: uint8 [k, h, w, c], those of one mosaic, which the others are like.
     """
     kept = len(images)
-    one = len(small(images, arrange(np.full(kept, -1), 10, kept)[0])) / kept
-    return min(kept, max(FEWEST, int(BUDGET / (one * mosaics))))
+    index = arrange(np.full(kept, -1), 10, kept)[0]
+    for pixels in SIZES:
+        one = len(small(images, index, pixels)) / kept
+        count = min(kept, int(BUDGET / (one * mosaics)))
+        if count >= min(kept, FEWEST):
+            break
+    return max(count, min(kept, FEWEST)), pixels
 
 
-def small(images, index):
-    """Return strips.mosaic as the bytes of a PNG, with images of at most LARGEST pixels."""
-    if max(images.shape[1:3]) > LARGEST:
-        images = np.stack([_smaller(image) for image in images])
+def small(images, index, pixels):
+    """Return strips.mosaic as the bytes of a PNG, with images of at most so many pixels."""
+    if max(images.shape[1:3]) > pixels:
+        images = np.stack([_smaller(image, pixels) for image in images])
     return png(mosaic(images, index, pixels=24))
 
 
-def _smaller(image):
+def _smaller(image, pixels):
     grey, size = image.shape[-1] == 1, max(image.shape[:2])
-    height, width = (max(1, side * LARGEST // size) for side in image.shape[:2])
+    height, width = (max(1, side * pixels // size) for side in image.shape[:2])
     picture = Image.fromarray(image[..., 0] if grey else image[..., :3])
     found = np.asarray(picture.resize((width, height), Image.Resampling.BOX))
     return found[..., None] if grey else found
@@ -42,15 +47,15 @@ def text(drawn):
     return base64.b64encode(drawn).decode()
 
 
-def note(images, count, what, left_out, where):
+def note(images, shown, what, left_out, where):
     """Return what the page does not show of the kept images, '' if it shows all.
 
-    images: those of one mosaic, of which count are shown; left_out: (mosaics left out, of all);
-    what: a mosaic stands for; where: all images lie.
+    images: those of one mosaic; shown: (how many of them, pixels); left_out: (mosaics left out, of
+    all); what: a mosaic stands for; where: all images lie.
     """
-    notes, size = [], max(images.shape[1:3])
-    if size > LARGEST:
-        notes.append(f'images are shown at {LARGEST} of {size} pixels')
+    (count, pixels), notes, size = shown, [], max(images.shape[1:3])
+    if size > pixels:
+        notes.append(f'images are shown at {pixels} of {size} pixels')
     if count < len(images):
         notes.append(f'{count} of {len(images)} kept images of each grid are shown')
     if left_out[0]:

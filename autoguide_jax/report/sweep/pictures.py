@@ -26,20 +26,20 @@ def gather(sweep):
         return Pictures({}, [], '')
     images, labels = images_of(_file(sweep.entries[wanted[0]], sweep))
     seeds = _seeds(_file(sweep.entries[wanted[0]], sweep))
-    count = mosaics.affordable(images, len(wanted))
+    count, pixels = mosaics.affordable(images, len(wanted))
     index, heads = arrange(labels[:count], 10, count)
     found, used = {}, 0
     for i in wanted:
         file = _file(sweep.entries[i], sweep)
         if not np.array_equal(_seeds(file)[:count], seeds[:count]):
             continue
-        drawn = mosaics.small(images_of(file)[0][:count], index)
+        drawn = mosaics.small(images_of(file)[0][:count], index, pixels)
         used += len(drawn)
         if found and used > mosaics.BUDGET:
             break
         found[i] = drawn
     left = len(wanted) - len(found), len(wanted)
-    note = mosaics.note(images, count, 'settings', left, 'examples/')
+    note = mosaics.note(images, (count, pixels), 'settings', left, 'examples/')
     return Pictures(found, heads, note)
 
 
