@@ -7,13 +7,10 @@ and a way out. schema.py says what settings there are, values.py how their value
 
 import collections.abc
 import dataclasses
-import importlib.util
-import inspect
-import pathlib
 import re
 import typing
 
-from autoguide_jax import values
+from autoguide_jax import config_file, values
 from autoguide_jax.registry import resolve, suggest
 from autoguide_jax.schema import (
     MISSING,
@@ -198,7 +195,11 @@ def load(source, overrides=(), cls=None, prefix='config'):
     overrides: pairs (dotted name, text), checked against the settings dataclass cls, so that they
     may also name settings that the file leaves at their defaults. Parse the tree to get values.
     """
-    tree = _execute(source) if isinstance(source, str) else _plain(source or {})
+    if isinstance(source, str):
+        found, sweeps = config_file.execute(source, cls is not None and 'declared' in fields(cls))
+        tree = _plain(found) | ({'declared': sweeps} if sweeps else {})
+    else:
+        tree = _plain(source or {})
     # A part is chosen before its settings, in whatever order they were typed.
     for dotted, text in sorted(overrides, key=lambda o: not o[0].endswith('.name')):
         _override(Field(cls, MISSING, ''), tree, dotted.split('.'), text, prefix)
@@ -213,30 +214,6 @@ def _plain(tree):
     if isinstance(tree, collections.abc.Mapping):
         return {str(key): _plain(value) for key, value in tree.items()}
     return type(tree)(map(_plain, tree)) if type(tree) in (list, tuple) else tree
-
-
-def _execute(source):
-    file, arg = re.fullmatch(r'(.*?)(?:(?<=\.py):(.*))?', source, re.DOTALL).groups()
-    beside = pathlib.Path(__file__).parent.parent
-    found = next((p for p in (pathlib.Path(file), beside / file) if p.is_file()), None)
-    if found is None or found.suffix != '.py':
-        known = sorted(str(p.relative_to(beside)) for p in beside.glob('configs/*.py'))
-        raise ValueError(f'--config={source}: no file {file!r}.{suggest(file, known)}')
-    spec = importlib.util.spec_from_file_location(f'config_file_{found.stem}', found)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, 'get_config', None)):
-        raise ValueError(f'--config={source}: {file} defines no get_config(arg=None)')
-    if arg is not None and not inspect.signature(module.get_config).parameters:
-        raise ValueError(f'--config={source}: {file} takes no argument; leave out :{arg}')
-    try:
-        return _plain(module.get_config(*([] if arg is None else [arg])))
-    except ValueError as error:
-        raise ValueError(f'--config={source}: {error}') from error
-    except KeyError as error:  # a config file that looks its argument up in a table
-        if error.args != (arg,):
-            raise
-        raise ValueError(f'--config={source}: {file} has no {arg!r}') from error
 
 
 def _override(field, tree, names, text, where):

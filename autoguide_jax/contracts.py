@@ -4,7 +4,7 @@ Shapes: x, x0 [n, …] float32 in model space; sigma [] or [n], > 0; labels int3
 keys [n], one typed PRNG key per sample; images uint8 [n, h, w, c]; nimg = images seen, Python int.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -50,6 +50,18 @@ class Metric(Protocol):
     def update(self, state, images, labels=None) -> Any: ...
 
     def finish(self, state, reference) -> float: ...
+
+
+@runtime_checkable
+class Search(Protocol):
+    """Frozen; (space, images, seed) → generator: yields Trials, is sent values, returns a point.
+
+    most(space, images) → (evaluations, images) at most; `autoguide_jax.search` has the details.
+    """
+
+    def __call__(self, space, images: int, seed: int = 0) -> Generator: ...
+
+    def most(self, space, images: int) -> tuple[int, int]: ...
 
 
 @runtime_checkable

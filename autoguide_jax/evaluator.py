@@ -228,7 +228,11 @@ class Evaluator:
 
         batches: (images uint8 [n, h, w, c], labels int [n] or None); their size changes nothing.
         """
-        return self.judge(scoring.banks(self.metrics.values(), self.checked(batches)))
+        return self.judge(self.banks(batches))
+
+    def banks(self, batches: Iterable[tuple[Any, Any]]) -> dict:
+        """Return {extractor: Bank} of all images; batches as in `measure`."""
+        return scoring.banks(self.metrics.values(), self.checked(batches))
 
     def judge(self, banks: Mapping) -> dict[str, dict]:
         """Return the row of what the extractors told: scoring.row, with the count among metrics.

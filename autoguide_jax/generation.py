@@ -1,12 +1,11 @@
 """Guided sampling as one compiled program per architecture; no files.
 
 Sample i is a function of its seed alone: noise, label and churn come from fold_in(key(seed), ·).
-Weights of the networks, guidance weights and intervals are arguments of the program, so a sweep
-over EMA lengths, weights and intervals compiles once.
+Weights of the networks, guidance weights, intervals and knots are arguments of the program, so a
+sweep over EMA lengths, weights and intervals compiles once.
 """
 
 import copy
-import dataclasses
 import hashlib
 import json
 import time
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoguide_jax import latents, mesh, snapshots, stop
+from autoguide_jax.guidance import Guidance
 from autoguide_jax.placement import Placement
 from autoguide_jax.seeds import CHURN, NOISE, stream, unit_noise
 
@@ -87,7 +87,8 @@ class Programs:
     def images(self, calls, guidance, seeds, labels):
         """uint8 [n, h, w, c] for seeds [n] and labels int32 [n].
 
-        calls: Call of the main network, then of each guide; guidance: one rule per guide.
+        calls: Call of the main network, then of each guide; guidance: one rule per guide, whose
+        numbers may be arrays [n], one for each sample.
         """
         drawn = self.draw(calls, guidance, seeds, labels)
         if (encoding := latents_of(calls[0].network.config)).needs_vae:
@@ -103,7 +104,8 @@ class Programs:
             raise ValueError(f'{n} seeds in a batch of {size}')
         fill = lambda a, dtype: np.resize(np.asarray(a, dtype), size)
         batch = mesh.put_batch(self.devices, (fill(seeds, np.uint32), fill(labels, np.int32)))
-        rules = jax.tree.map(np.float32, tuple(guidance))
+        each = lambda v: mesh.put_batch(self.devices, fill(v, np.float32)) if np.ndim(v) else v
+        rules = jax.tree.map(lambda v: each(np.asarray(v, np.float32)), tuple(guidance))
         args = (tuple(self.placement.get(call) for call in calls), rules, *batch)
         return self.program(calls, args)(*args)
 
@@ -127,13 +129,16 @@ class Programs:
         if key not in self.compiled:
             stacked = self.stack_or_not(key, calls, args)
             start = time.monotonic()
-            fn = lambda: self.jit(calls, stacked).lower(*args).compile()
+            fn = lambda: self.jit(calls, stacked, rules=args[1]).lower(*args).compile()
             self.compiled[key] = stop.interruptible(fn, doing='compiling the sampler')
             self.seconds += time.monotonic() - start
         return self.compiled[key]
 
-    def jit(self, calls, stacked, sampler=None):
-        """The sampler of these architectures, to be compiled: (variables, rules, seeds, labels)."""
+    def jit(self, calls, stacked, sampler=None, rules=()):
+        """The sampler of these architectures, to be compiled: (variables, rules, seeds, labels).
+
+        rules: those to come, where they have numbers of their own for each sample.
+        """
         sampler = sampler or self.sampler
         denoisers = [call.network.denoiser for call in calls]
         shape = snapshots.sample_shape(calls[0].network.config)
@@ -149,7 +154,8 @@ class Programs:
             return x if encoding.needs_vae else encoding.decode(x)
 
         whole, split = mesh.replicated(self.devices), mesh.by_sample(self.devices)
-        return jax.jit(sample, in_shardings=(whole, whole, split, split), out_shardings=split)
+        told = jax.tree.map(lambda v: split if np.ndim(v) else whole, tuple(rules)) or whole
+        return jax.jit(sample, in_shardings=(whole, told, split, split), out_shardings=split)
 
     def stack_or_not(self, key, calls, args):
         """Whether to evaluate main network and guide in one vmapped call: possible if alike.
@@ -174,9 +180,8 @@ class Programs:
         short = type(self.sampler)(num_steps=2)
         seconds = {}
         for stacked in (False, True):
-            always = [{'weight': 2.0, 'interval': (0.0, np.inf)} for _ in calls[1:]]
-            rules = tuple(dataclasses.replace(r, **a) for r, a in zip(args[1], always))
-            given = (args[0], jax.tree.map(np.float32, rules), *args[2:])
+            always = jax.tree.map(np.float32, tuple(Guidance(2.0) for _ in calls[1:]))
+            given = (args[0], always, *args[2:])
             build = lambda: self.jit(calls, stacked, short).lower(*given).compile()  # noqa: B023
             program = stop.interruptible(build, doing='timing stacked networks')
             seconds[stacked] = min(timed(program, given) for _ in range(4))
@@ -207,7 +212,10 @@ def bind_together(denoiser, variables, labels, calls):
 
 def program_key(calls, guidance):
     """What a compiled sampler depends on: architectures and rules, not their numbers."""
-    return tuple(call.architecture() for call in calls), jax.tree.structure(tuple(guidance))
+    rules, structure = jax.tree.flatten(tuple(guidance))
+    by_sample = tuple(i for i, leaf in enumerate(rules) if np.ndim(leaf))
+    key = tuple(call.architecture() for call in calls), structure
+    return (*key, by_sample) if by_sample else key
 
 
 def guided(rules, main, guides, together):

@@ -4,44 +4,16 @@ D = D_m + Σ_i (w_i(σ) − 1)·(D_m − D_i),  i ∈ {guide, uncond}           
 """
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 
 import jax
 
 from autoguide_jax import autoencoder, config, files, snapshots
-from autoguide_jax import guidance as guidance_room
 from autoguide_jax.generation import Call, latents_of
 from autoguide_jax.guidance import split_total
-from autoguide_jax.refs import NetworkRef, assess, check_run, run_of
-
-
-@dataclass(frozen=True)
-class GuidanceSettings:
-    """How strongly, and at which noise levels, the guides act.
-
-    Settings:
-      weight: total guidance weight w; 1 = off
-      interval: noise levels (lo, hi] at which the guide acts
-      alpha: share of the guide in w − 1, the rest is the unconditional network's; −1 = decided by
-        which of the two is given (1 or 0), required when both are
-      uncond_interval: noise levels (lo, hi] at which the unconditional network acts
-      rule: the guidance rule, a name in autoguide_jax/guidance/__init__.py
-    """
-
-    weight: float = 1.0
-    interval: tuple[float, ...] = (0.0, float('inf'))
-    alpha: float = -1.0
-    uncond_interval: tuple[float, ...] = (0.0, float('inf'))
-    rule: str = 'autoguidance'
-
-    def __post_init__(self):
-        for name in ('interval', 'uncond_interval'):
-            pair = getattr(self, name)
-            if len(pair) != 2 or not 0 <= pair[0] < pair[1]:
-                raise ValueError(f'{name} ({pair}) must be two noise levels, 0 ≤ lo < hi')
-        guidance_room.table.get(self.rule)
-        if self.alpha != -1 and not 0 <= self.alpha <= 1:
-            raise ValueError(f'alpha ({self.alpha}) must be in [0, 1], or −1 to leave it open')
+from autoguide_jax.guidance_settings import EVERYWHERE, GuidanceSettings
+from autoguide_jax.refs import NetworkRef, assess, assess_many, check_run, run_of
 
 
 @dataclass(frozen=True)
@@ -76,13 +48,16 @@ class Pair:
             raise ValueError(
                 f'guidance.weight ({rule.weight}) needs guide.run or uncond.run; 1 is off'
             )
-        everywhere = (0.0, float('inf'))
-        if rule.uncond_interval != everywhere and not self.uncond.run:
+        if rule.schedule_sigma and not (self.guide.run or self.uncond.run):
+            raise ValueError(
+                f'guidance.schedule_sigma ({rule.schedule_sigma}) needs guide.run or uncond.run'
+            )
+        if rule.uncond_interval != EVERYWHERE and not self.uncond.run:
             raise ValueError(
                 f'guidance.uncond_interval ({rule.uncond_interval}) needs uncond.run; the interval '
                 'of the guide is guidance.interval'
             )
-        if not self.guide.run and everywhere not in (rule.interval, rule.uncond_interval):
+        if not self.guide.run and EVERYWHERE not in (rule.interval, rule.uncond_interval):
             raise ValueError(
                 f'guidance.interval ({rule.interval}) and guidance.uncond_interval '
                 f'({rule.uncond_interval}) both speak of the one network uncond; give one'
@@ -98,15 +73,14 @@ class Pair:
         rule = self.guidance
         alpha = rule.alpha if rule.alpha != -1 else float(bool(self.guide.run))
         w_c, w_u = split_total(rule.weight, alpha)
-        make = guidance_room.table.get(rule.rule)
         found = [
-            ('guide', self.guide, make(w_c, rule.interval)),
-            ('uncond', self.uncond, make(w_u, rule.uncond_interval)),
+            ('guide', self.guide, rule.make(w_c, rule.interval)),
+            ('uncond', self.uncond, rule.make(w_u, rule.uncond_interval)),
         ]
-        if self.uncond.run and not self.guide.run and rule.uncond_interval == (0.0, float('inf')):
-            found[1] = ('uncond', self.uncond, make(w_u, rule.interval))
+        if self.uncond.run and not self.guide.run and rule.uncond_interval == EVERYWHERE:
+            found[1] = ('uncond', self.uncond, rule.make(w_u, rule.interval))
         used = [item for item in found if item[1].run]
-        if len(used) > 1 and not hasattr(make, 'combine'):
+        if len(used) > 1 and not hasattr(rule.component(), 'combine'):
             raise ValueError(f'guidance.rule ({rule.rule}) takes one guide; give guide or uncond')
         return used
 
@@ -118,37 +92,105 @@ class Pair:
 class Networks:
     """Loads each (run, std, nimg) once, while they fit: a sweep asks for the same ones again.
 
-    max_bytes: host memory for networks that are kept; the one asked for last always is.
+    max_bytes: host memory for networks that are kept; the one asked for last always is. While a
+    run's snapshots are read, the sums of what is new take as much once more.
     """
 
     def __init__(self, max_bytes=2**31):
-        self.max_bytes, self.loaded = max_bytes, {}
+        self.max_bytes, self.loaded, self.wanted, self.sizes = max_bytes, {}, [], {}
 
-    def get(self, ref, role='main', models=''):
-        """The network of a NetworkRef, on the host; role says whose it is in errors."""
-        run = run_of(ref, models)
-        key = (run, ref.std, ref.nimg)
-        network = self.loaded.pop(key, None)
-        if network is None:
+    def prepare(self, refs, models=''):
+        """Load NetworkRefs that will be asked for, in this order: a run's snapshots once for all.
+
+        What is held and not among them makes room. What does not fit max_bytes is loaded later:
+        when `get` misses one, those that follow it in this list come from the same reading.
+        Errors: ValueError with all that is wrong with any of them.
+        """
+        refs = list({(run_of(ref, models), ref.std, ref.nimg): ref for ref in refs}.values())
+        reports = assess_many([('network', ref) for ref in refs], models)
+        keys = [(run_of(ref, models), ref.std, r.nimg) for ref, r in zip(refs, reports)]
+        self.wanted = list(dict.fromkeys(keys))
+        held = sum(size(network) for k, network in self.loaded.items() if k in self.wanted)
+        missing = [key for key in self.wanted if key not in self.loaded]
+        missing = self.fitting(missing, self.max_bytes - held)
+        self.shrink(self.max_bytes - sum(map(self.bytes, missing)), keep=self.wanted)
+        self.load(missing)
+
+    def get(self, ref, role='main', models='', beside=()):
+        """The network of a NetworkRef, on the host; role says whose it is in errors.
+
+        beside: NetworkRefs that are used with it, which what is loaded ahead must not push out.
+        """
+        key = self.key(ref, role, models)
+        if key not in self.loaded:
             assess(ref, role, models)
-            on_host = lambda variables: variables
-            network = snapshots.load_network(run, ref.std, ref.nimg or None, place=on_host)
-        self.loaded[key] = network
-        while len(self.loaded) > 1 and sum(map(size, self.loaded.values())) > self.max_bytes:
-            self.loaded.pop(next(iter(self.loaded)))
-        return network
+            self.load(self.ahead(key, [self.key(r, role, models) for r in beside]))
+        self.loaded[key] = self.loaded.pop(key)
+        self.shrink(self.max_bytes, keep=[key])
+        return self.loaded[key]
 
-    def check(self, pair):
-        """Refuse what cannot be loaded or reconstructed, before any device work."""
-        settled(pair)
+    def key(self, ref, role, models):
+        """(run, std, nimg) with the latest moment settled."""
+        return run_of(ref, models), ref.std, ref.nimg or assess(ref, role, models).nimg
+
+    def ahead(self, key, beside):
+        """What to read with a network that is missing; makes room for it."""
+        here = self.wanted.index(key) if key in self.wanted else len(self.wanted)
+        rest = [k for k in self.wanted[here + 1 :] if k[0] == key[0] and k not in self.loaded]
+        kept = sum(size(self.loaded[k]) for k in beside if k in self.loaded)
+        own = self.bytes(key)
+        rest = self.fitting(rest, self.max_bytes - kept - own)
+        self.shrink(self.max_bytes - own - sum(map(self.bytes, rest)), keep=beside)
+        return [key, *rest]
+
+    def fitting(self, keys, room):
+        """The first of these keys whose networks fit in `room` bytes together."""
+        sizes = itertools.accumulate(map(self.bytes, keys))
+        return [key for key, total in zip(keys, sizes) if total <= room]
+
+    def bytes(self, key):
+        """Bytes of the network (run, std, nimg) on the host; one run's are all alike."""
+        if key[0] not in self.sizes:
+            self.sizes[key[0]] = snapshots.held_bytes(key[0])
+        return self.sizes[key[0]]
+
+    def shrink(self, room, keep):
+        """Let those go that were asked for longest ago, until the rest fits in `room` bytes."""
+        for key in [k for k in self.loaded if k not in keep]:
+            if sum(map(size, self.loaded.values())) > room:
+                self.loaded.pop(key)
+
+    def load(self, keys):
+        """Load (run, std, nimg)s, run by run, each run's snapshots read once."""
+        for run in dict.fromkeys(run for run, _, _ in keys):
+            targets = [key[1:] for key in keys if key[0] == run]
+            found = snapshots.load_networks(run, targets, place=lambda variables: variables)
+            for target, network in zip(targets, found):
+                self.loaded[run, *target] = network
+
+    def check(self, *pairs):
+        """Refuse what cannot be loaded or reconstructed, before any device work.
+
+        Errors: one ValueError with all that is wrong with any network of any of these pairs.
+        """
+        errors = []
+        for models in dict.fromkeys(pair.models for pair in pairs):
+            named = [n for p in pairs if p.models == models for n in p.refs().items()]
+            once = {(role, ref.run, ref.std, ref.nimg): (role, ref) for role, ref in named}
+            try:
+                assess_many(once.values(), models)
+            except ValueError as error:
+                errors.append(error)
+        snapshots.refuse_all(errors)
 
     def calls(self, pair):
         """([Call of main and guides], [Guidance of the guides]) of a Pair, checked."""
         harm = lambda ref: ref.degrade and config.build(ref.degrade)
-        main = self.get(pair.main, models=pair.models)
+        used = list(pair.refs().values())
+        main = self.get(pair.main, 'main', pair.models, used)
         calls, rules = [Call(main, degrade=harm(pair.main))], []
         for role, ref, rule in pair.rules():
-            network = self.get(ref, role, pair.models)
+            network = self.get(ref, role, pair.models, used)
             calls.append(Call(network, labelled=role != 'uncond', degrade=harm(ref)))
             rules.append(rule)
             check_pair(calls[0].network, calls[-1].network, role)
@@ -190,15 +232,8 @@ def settled(pair):
 
     Errors: ValueError with all that is wrong with any of its networks.
     """
-    moments, faults = {}, []
-    for role, ref in pair.refs().items():
-        try:
-            moments[role] = assess(ref, role, pair.models).nimg
-        except ValueError as error:
-            faults.append(str(error))
-    if faults:
-        raise ValueError('; '.join(faults))
-    refs = {role: dataclasses.replace(ref, nimg=moments[role]) for role, ref in pair.refs().items()}
+    reports = dict(zip(pair.refs(), assess_many(pair.refs().items(), pair.models)))
+    refs = {r: dataclasses.replace(ref, nimg=reports[r].nimg) for r, ref in pair.refs().items()}
     return dataclasses.replace(pair, **refs)
 
 
@@ -225,6 +260,14 @@ def check_pair(main, guide, role):
         )
 
 
+def acting(pair):
+    """The pair without the guides, if its weight is 1 and none of them acts."""
+    if pair.guidance.weight != 1:
+        return pair
+    none = {'guide': NetworkRef(), 'uncond': NetworkRef(), 'guidance': GuidanceSettings()}
+    return dataclasses.replace(pair, **none)
+
+
 def identity(pair):
     """What decides the numbers of a pair: the weights' sources, EMA lengths and guidance rule."""
     networks = {}
@@ -247,7 +290,5 @@ def identity(pair):
 def setting_row(pair):
     """The pair as the row of a table."""
     used = lambda ref: config.resolved(ref) if ref.run else None
-    rule = pair.guidance
     row = {'main': used(pair.main), 'guide': used(pair.guide), 'uncond': used(pair.uncond)}
-    row.update(weight=rule.weight, interval=list(rule.interval), alpha=rule.alpha)
-    return files.plain(row)
+    return files.plain(row | pair.guidance.row())

@@ -4,12 +4,13 @@
 
 `sample`, `sweep` and `study` reconstruct what they need by themselves; this verb stores the result
 in RUN/posthoc, so that a large model's snapshots are read once, and prints the table of errors.
+All lengths that fit in max_bytes together are made from one reading of the snapshots.
 """
 
+import sys
 from dataclasses import dataclass
 
 from autoguide_jax import snapshots, stop
-from autoguide_jax.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Settings:
       stds: relative EMA lengths to make
       nimg: images seen; 0 = the latest snapshot
       max_fit_error: refuse a length whose EMA profile is missed by more than this
+      max_bytes: host memory for the sums of one reading, 8 bytes per weight and length; lengths
+        that do not fit are further readings
       store: write the results to RUN/posthoc; false = only print how exact they would be
     """
 
@@ -28,31 +31,38 @@ class Settings:
     stds: tuple[float, ...] = (0.05, 0.10, 0.15, 0.20)
     nimg: int = 0
     max_fit_error: float = 0.10
+    max_bytes: int = 2**33
     store: bool = True
+
+    def __post_init__(self):
+        if not self.stds or self.max_bytes < 1:
+            raise ValueError(
+                f'stds ({self.stds}) must name an EMA length, max_bytes ({self.max_bytes}) be ≥ 1'
+            )
 
 
 def main(settings, workdir=None):
     """Reconstruct and store; returns one row per EMA length."""
-    assessed = [
-        snapshots.assess(settings.run, std, settings.nimg or None, settings.max_fit_error)
-        for std in settings.stds
+    s, targets = settings, [(std, settings.nimg or None) for std in settings.stds]
+    plan = snapshots.reading_plan(s.run, targets, s.max_bytes, s.max_fit_error)
+    rows = [
+        {
+            'std': report.std,
+            'nimg': report.nimg,
+            'snapshots': len(report.sources),
+            'fit_error': report.fit_error,
+            'noise_gain': report.noise_gain,
+        }
+        for group in plan.groups
+        for report in group
     ]
-    rows = []
-    with stop.watch(), Progress(len(assessed), 'EMA', 'reconstruct') as bar:
-        for report in assessed:
-            stop.check('reconstructing', saved=f'{len(rows)} EMA lengths in {settings.run}/posthoc')
-            row = {
-                'std': report.std,
-                'nimg': report.nimg,
-                'snapshots': len(report.sources),
-                'fit_error': report.fit_error,
-                'noise_gain': report.noise_gain,
-            }
-            if settings.store:
-                path, _ = snapshots.save_reconstruction(
-                    settings.run, report.std, report.nimg, settings.max_fit_error
-                )
-                row['file'] = str(path)
-            rows.append(row)
-            bar.update(1)
-    return rows
+    if not s.store:
+        return rows
+    print(
+        f'{len(rows)} EMA lengths from {plan.readings} reading(s) of the snapshots at most, '
+        f'{plan.read_bytes / 1e9:.3g} GB; host memory {plan.peak_bytes / 1e9:.3g} GB',
+        file=sys.stderr,
+    )
+    with stop.watch():
+        found = snapshots.save_reconstructions(s.run, targets, s.max_bytes, s.max_fit_error)
+    return [{**row, 'file': str(path)} for row, (path, _) in zip(rows, found)]

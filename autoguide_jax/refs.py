@@ -43,13 +43,30 @@ def assess(ref, role, models=''):
 
     Errors: ValueError naming the setting and, of a network that is published, its file.
     """
-    run = run_of(ref, models)
-    try:
-        check_run(run, role)
-        return snapshots.assess(run, ref.std, ref.nimg or None)
-    except ValueError as error:
-        # What to import comes first: the rest may speak of training.
-        raise ValueError('. '.join([*import_advice(ref, models), str(error)])) from error
+    return assess_many([(role, ref)], models)[0]
+
+
+def assess_many(named, models=''):
+    """The Reports of (role, NetworkRef) pairs.
+
+    Errors: one ValueError with all that is wrong with any of them, as `assess`.
+    """
+    reports, errors, listed = [], [], {}
+    for role, ref in named:
+        run = run_of(ref, models)
+        try:
+            check_run(run, role)
+            if run not in listed:
+                listed[run] = snapshots.list_snapshots(run)
+            report = snapshots.assess(run, ref.std, ref.nimg or None, among=listed[run])
+            reports.append(report)
+        except ValueError as error:
+            # What to import comes first: the rest may speak of training.
+            faults = '; '.join(getattr(error, 'faults', [str(error)]))
+            text = '. '.join([*import_advice(ref, models), faults])
+            errors.append(snapshots.Refused([text], getattr(error, 'advice', ())))
+    snapshots.refuse_all(errors)
+    return reports
 
 
 def import_advice(ref, models):

@@ -43,7 +43,7 @@ class Scorer:
         vae = self.programs.autoencoder
         measurement = files.content_hash(
             {
-                **pairs.identity(pairs.settled(pair)),
+                **self.identity(pair),
                 **({'vae': vae.describe()} if vae else {}),
                 'sampler': self.sampler,
                 'seeds': [first_seed, count],
@@ -52,6 +52,13 @@ class Scorer:
             }
         )
         return measurement, files.content_hash({'measurement': measurement, **tags})
+
+    def identity(self, pair):
+        """What decides the images of a pair, given seeds and labels; guides that do not act do not.
+
+        So a grid scores w = 1 once, whatever the EMA lengths of the guide.
+        """
+        return pairs.identity(pairs.settled(pairs.acting(pair)))
 
     def score(self, pair, first_seed, count, **tags):
         """The row of this pair on seeds first_seed … first_seed + count − 1.
@@ -81,21 +88,29 @@ class Scorer:
         calls, rules = self.networks.calls(pair)
         seeds, labels = self.told(calls, first_seed, count)
         self.compile(calls, rules, seeds, labels)
-        costs = [self.programs.cost(call) for call in calls]
         start = time.monotonic()
         found = self.evaluator.measure(self.batches(calls, rules, seeds, labels))
         self.drawn += count
+        spent = {'seconds': time.monotonic() - start, 'drawn': count}
+        return self.row(pair, [first_seed, count], found, calls, rules, spent)
+
+    def row(self, pair, seeds, found, calls, rules, spent):
+        """What is told of a setting, scored on seeds [first, count].
+
+        found: of the evaluator; spent: seconds, and drawn, the images that were not there already.
+        """
         per_image = calls_per_image(self.programs.sampler, rules)
+        costs = [self.programs.cost(call) for call in calls]
         main = per_image['main'] * costs[0]
         guides = sum(n * cost for n, cost in zip(per_image['guides'], costs[1:]))
         return {
-            'setting': pairs.setting_row(pair),
-            'seeds': [first_seed, count],
+            'setting': pairs.setting_row(pair) | {'sampler': self.sampler},
+            'seeds': seeds,
             **found,
             'nfe': {'main': per_image['main'], 'guide': sum(per_image['guides'])},
             'cost': {'relative': (main + guides) / main},
-            'seconds': time.monotonic() - start,
-            'images': count,
+            **spent,
+            'images': seeds[1],
         }
 
     def told(self, calls, first_seed, count):
@@ -138,28 +153,52 @@ def table(rows):
     found = {}
     for row in {row['key']: row for row in rows}.values():
         found.setdefault(files.content_hash(row['setting']), []).append(row)
-    return [table_row(group) for group in found.values()]
+    told = [flat(group[0]['setting']) for group in found.values()]
+    names = list(dict.fromkeys(name for one in told for name in one))
+    varied = [name for name in names if len({str(one.get(name)) for one in told}) > 1]
+    return [table_row(group, varied) for group in found.values()]
 
 
-def table_row(rows):
-    """One row of the printed table, of the rows of one setting."""
+def flat(tree, prefix=''):
+    """{dotted name: value} of a tree of dicts."""
+    found = {}
+    for name, value in (tree or {}).items():
+        below = isinstance(value, dict)
+        found |= flat(value, f'{prefix}{name}.') if below else {f'{prefix}{name}': value}
+    return found
+
+
+def table_row(rows, varied=()):
+    """One row of the printed table, of the rows of one setting.
+
+    varied: dotted names of what differs between settings, shown where no column has it already.
+    """
     setting = rows[0]['setting']
     roles = [role for role in ('main', 'guide', 'uncond') if setting[role]]
     lo, hi = setting['interval']
+    shown = {'weight', 'alpha', 'interval', *(f'{role}.std' for role in roles)}
+    told = flat(setting)
     metrics = {}
     for name in rows[0]['metrics']:
         metrics |= summary(rows, name) if name != 'count' else {name: rows[0]['metrics'][name]}
     short = {name: least for row in rows for name, least in row.get('fewer', {}).items()}
     return {
+        **{name.replace('.', '_'): told.get(name) for name in varied if name not in shown},
         **{f'{role}_std': setting[role]['std'] for role in roles},
         'weight': setting['weight'],
         **({'alpha': setting['alpha']} if len(roles) == 3 else {}),
         'interval': f'({lo:g}, {float(hi):g}]',
+        **({'schedule': schedule_text(setting)} if 'schedule' in setting else {}),
         **metrics,
         **{f'{name}: fewer images than': least for name, least in short.items()},
         'guide_calls': rows[0]['nfe']['guide'],
         'seconds': sum(row['seconds'] for row in rows),
     }
+
+
+def schedule_text(setting):
+    """The knots of a setting's schedule: 'noise level:scale, …'."""
+    return ', '.join(f'{sigma:g}:{scale:g}' for sigma, scale in setting['schedule'])
 
 
 def summary(rows, name):

@@ -72,6 +72,22 @@ VERBS = {
         '--config.guide.run=runs/digits/guide --workdir=out/sweep',
         hosts='all',
     ),
+    'search': _verb(
+        'sweep',
+        'find the best of such a grid with a tenth of its images, and score it on fresh seeds',
+        '--config=configs/search.py --config.main.run=runs/digits/main '
+        '--config.guide.run=runs/digits/guide --workdir=out/search',
+        settings='SearchSettings',
+        hosts='all',
+    ),
+    'guides': _verb(
+        'guides',
+        'rank guides for a main network and predict w, before any image is sampled',
+        '--main=runs/digits/main --candidates=runs/digits/guide,runs/digits/early '
+        '--reference=runs/digits/big --workdir=out/guides',
+        then='report',
+        short=('main', 'candidates', 'reference', 'held_out'),
+    ),
     'study': _verb(
         'study',
         'train, search and score all arms of a comparison, then report',
@@ -167,7 +183,11 @@ FLAGS = {
     'config': 'FILE.py or FILE.py:ARG, the settings; --config.NAME=VALUE overrides one of them',
     'workdir': 'folder (local or gs://) for results; the same command resumes what is in it',
     'images': 'sample set, or any folder, zip or npz of images',
-    'reference': 'file with statistics of real images, ours or a published one; several: A,B',
+    'reference': 'file with statistics of real images, ours or a published one; several: A,B. '
+    'guides: run directory of a stronger network, or exact',
+    'main': 'run directory of the main network',
+    'candidates': 'run directories of guides, or patterns: A,B,runs/*',
+    'held_out': "settings that replace those of main's data set, as split=test",
     'target': 'file to write',
     'src': 'network file, glob, or folder of files with public names',
     'topology': 'TPU slice, as v5e:16x16',

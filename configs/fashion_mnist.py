@@ -1,7 +1,7 @@
 """Fashion-MNIST: Table 1 of the autoguidance paper on 60,000 real images, padded to 32×32.
 
     apt-get download dataset-fashion-mnist
-    python -m autoguide_jax prepare fashion_mnist --source=. --data_dir=data/tfds
+    prepare fashion_mnist --source=. --data_dir=data/tfds
     python -m autoguide_jax study --config=configs/fashion_mnist.py         --workdir=runs/fashion
     python -m autoguide_jax study --config=configs/fashion_mnist.py:reduced --workdir=runs/fashion_r
     python -m autoguide_jax train --config=configs/fashion_mnist.py:big --workdir=runs/fashion/big
@@ -14,6 +14,7 @@ labels: the guide of CFG, as in EDM2); big (1.5 times as wide, twice as long: th
 `guides`, no part of the study). Single runs: :main, :narrow, :uncond, :big, :reduced-main, …
 Arms: no guidance, CFG, CFG in an interval, autoguidance by narrow after 1/8 of the training, and
 the paper's ablations. Training counts: a guide that is read at T/8 costs T/8.
+Cost: TBD
 """
 
 from ml_collections import ConfigDict

@@ -139,7 +139,7 @@ def sample():
     return {'seeds': '0-49999', 'classes': 'random', 'batch_size': 64}
 
 
-def sweep(preset):
+def grid_of(preset):
     """Weights around the published one, compared in the features that are at hand: no FID."""
     weights = [round(preset.weight + step, 2) for step in (-0.1, -0.05, 0.0, 0.05, 0.1)]
     return {
@@ -158,7 +158,7 @@ def get_config(arg=None):
         wrong = f'no preset {arg!r}.{guess}' if arg else 'name a preset, as in published.py:NAME.'
         raise ValueError(f'{wrong} With :sweep after it, for that verb; known are {known()}')
     preset = PRESETS[name]
-    return ConfigDict(pair(preset) | (sweep(preset) if verb else {'sample': sample()}))
+    return ConfigDict(pair(preset) | (grid_of(preset) if verb else {'sample': sample()}))
 
 
 def known():

@@ -31,6 +31,9 @@ ARMS = {
 }
 RUNS = {'main': 1.0, 'uncond': 1.06, 'guide': 1.3, 'guide_big': 1.22, 'guide_long': 1.12}
 RUNS['guide_uncond'] = 1.36
+MAIN_FLOPS = 2e8
+SMALL = ('guide', 'guide_long', 'guide_uncond')
+STEPS = {16: 1.5, 64: 0.96}  # sampler steps → distance relative to that of 32
 SIGMAS = ('≤0.1', '0.1–0.25', '0.25–0.5', '0.5–1', '1–2.5', '2.5–10', '>10')
 STDS = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 BLOCKS = ([10000, 1500], [20000, 1500], [30000, 1500])
@@ -115,9 +118,21 @@ def rows_of(arm, rng):
             yield row(
                 arm, 'heatmap', i, distance(weight, ema), rng, [0, 1500], setting(arm, None, ema)
             )
+    values = [1.03 * best * rng.normal(1, 0.025) for _ in BLOCKS]
+    if arm in ('none', 'cfg', 'autoguidance'):
+        yield from rows_of_steps(arm, values, rng)
     for i, block in enumerate(BLOCKS):
-        value = 1.03 * best * rng.normal(1, 0.025)
-        yield row(arm, 'final', i, value, rng, block, setting(arm))
+        yield row(arm, 'final', i, values[i], rng, block, setting(arm))
+
+
+def rows_of_steps(arm, values, rng):
+    """The final settings with other numbers of sampler steps."""
+    for count, worse in STEPS.items():
+        for i, block in enumerate(BLOCKS):
+            name, value = f'{count}-{i}', worse * values[i]
+            found = row(arm, 'steps', name, value, rng, block, setting(arm))
+            calls = {who: n and 2 * count - 1 for who, n in found['nfe'].items()}
+            yield {**found, 'steps': count, 'nfe': calls}
 
 
 def write_rows(file, rows):
@@ -126,7 +141,7 @@ def write_rows(file, rows):
 
 def write_run(folder, scale, rng):
     name, rows = folder.name, []
-    total = 2**19 if scale < 1.2 else 2**15
+    total = total_of(scale)
     files.write_json(folder / 'config.json', {'seed': 0, 'network': {'name': 'edm2_unet'}})
     for nimg in range(4096, total + 1, 4096):
         level = scale * (0.4 + 3 * (nimg / 4096) ** -0.6) * rng.normal(1, 0.04)
@@ -152,7 +167,27 @@ def write_samples(folder, rng):
         files.save_npz(folder / f'{arm}.npz', arrays)
 
 
+def networks():
+    """What each network costs: a guide with less width 0.27 of main."""
+    found = {}
+    for name, scale in RUNS.items():
+        flops = MAIN_FLOPS * (0.27 if name in SMALL else 1.0)
+        nimg = total_of(scale)
+        found[name] = {'forward_flops': flops, 'nimg': nimg, 'training_flops': 3 * flops * nimg}
+    return found
+
+
+def total_of(scale):
+    return 2**19 if scale < 1.2 else 2**15
+
+
+def training_of(arm, told):
+    used = {setting(arm)['main']['run'], *ARMS[arm][2:4]} - {None}
+    return sum(told[run]['training_flops'] for run in used)
+
+
 def about():
+    told = networks()
     names = ('title', 'description', 'guide', 'uncond')
     arms = {arm: dict(zip(names, ARMS[arm])) for arm in ARMS}
     train = 'python -m autoguide_jax train --config=configs/digits.py'
@@ -164,7 +199,15 @@ def about():
         'sampler': {'name': 'heun', 'num_steps': 32},
         'metric_title': 'FD (digit classifier)',
         'features': {'noun': 'digit classifier', 'held_out_accuracy': 0.991},
-        'arms': {a: {**arms[a], 'main': setting(a)['main']['run']} for a in ARMS},
+        'networks': told,
+        'arms': {
+            a: {
+                **arms[a],
+                'main': setting(a)['main']['run'],
+                'training_flops': training_of(a, told),
+            }
+            for a in ARMS
+        },
         'search': {'budget': 48, 'images': 1500, 'seeds': [0, 1500]},
         'final': {'images': 1500, 'seed_blocks': BLOCKS},
         'provenance': {

@@ -68,7 +68,7 @@ def test_snapshots(failing):
     kept = write_run(failing, n=2)
     assert [(s.nimg, s.std) for s in snapshots.list_snapshots(failing)] == sorted(kept)
     for nimg, std in kept:
-        leaves, _ = snapshots.posthoc.read(failing, std, nimg)
+        [(leaves, _)] = snapshots.posthoc.read_many(failing, [(std, nimg)])
         assert_trees_equal(archive.unflatten(leaves)['params'], kept[nimg, std])
     assert len(STDS) == 2
 

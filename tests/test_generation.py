@@ -14,7 +14,7 @@ from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.claims import decisions
 from autoguide_jax.denoiser import Denoiser, with_ready_weights
 from autoguide_jax.generation import Call, Programs, calls_per_image
-from autoguide_jax.guidance import Guidance
+from autoguide_jax.guidance import Guidance, Schedule
 from autoguide_jax.samplers import Euler, Heun
 from autoguide_jax.seeds import sample_labels, seed_list
 
@@ -109,7 +109,7 @@ def test_a_network_that_is_not_told_the_label_gets_none():
 
 
 def test_stacked_networks_draw_what_separate_ones_draw():
-    calls, rules = PAIR, (Guidance(1.8, (0.05, 10.0)),)
+    calls, rules = PAIR, (Schedule(1.8, (0.05, 10.0), (0.1, 2.0), (0.5, 1.5)),)
     apart, programs = draw(8, SEEDS, LABELS, calls, rules)
     assert programs.stacked == {}
     together, _ = draw(8, SEEDS, LABELS, calls, rules, stack='on')
@@ -167,9 +167,11 @@ def test_calls_per_image_are_the_calls_that_happen(sampler):
     calls = [counted(k) for k in range(3)]
     programs = Programs(sampler, 1, stack='off')  # on one device a call is one callback
     on_schedule = float(np.float32(sampler.sigmas()[4]))
+    schedule = lambda lo, hi, scales: Schedule(2.0, (lo, hi), (0.1, on_schedule), scales)
     for rules in [
-        (Guidance(2.0), Guidance(1.0)),
-        (Guidance(2.0, (0.1, on_schedule)), Guidance(0.5, (on_schedule, 60.0))),
+        (schedule(0.0, np.inf, (1.0, 1.0)), Guidance(1.0)),
+        (schedule(0.1, on_schedule, (0.5, 1.0)), Guidance(0.5, (on_schedule, 60.0))),
+        (schedule(0.0, 60.0, (1.0, 0.0)), Guidance(0.5)),
     ]:
         counts[:] = [0, 0, 0]
         programs.images(calls, rules, SEEDS[:1], LABELS[:1])

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import tiny
 
-from autoguide_jax import guidance
+from autoguide_jax import config, guidance
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.generation import calls_per_image
-from autoguide_jax.guidance import Combined, Guidance, split_total
+from autoguide_jax.guidance import Combined, Guidance, Schedule, split_total
+from autoguide_jax.guidance_settings import GuidanceSettings
+from autoguide_jax.pairs import Pair
+from autoguide_jax.refs import NetworkRef
 from autoguide_jax.samplers import Heun
 
 X = jax.random.normal(jax.random.key(0), (3, 4, 4, 1))
@@ -256,9 +259,101 @@ def test_a_rule_is_a_pytree_of_its_numbers():
     np.testing.assert_allclose(slope.weight, wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize('name', guidance.table.names())
-def test_law_every_rule_at_weight_1_is_the_main_network(name):
-    rule = guidance.table.get(name)(weight=1.0)
+@pytest.mark.parametrize('rule', [*map(guidance.table.get, guidance.table.names()), Schedule])
+def test_law_every_rule_at_weight_1_is_the_main_network(rule):
+    rule = rule(weight=1.0)
     assert dataclasses.is_dataclass(rule) and 1.0 in jax.tree.leaves(rule)
     denoise = jax.jit(lambda r, x: r(MAIN, GUIDE)(x, jnp.float32(0.7)))
     np.testing.assert_allclose(denoise(rule, X), MAIN(X, 0.7), atol=1e-6)
+
+
+@pytest.mark.parametrize('knots', [(0.7,), (0.05, 0.7, 30.0)])
+def test_a_constant_schedule_is_guidance_bit_for_bit(knots):
+    plain = Guidance(2.3, (0.1, 20.0))
+    schedule = Schedule(2.3, (0.1, 20.0), knots, (1.0,) * len(knots))
+    sigmas = np.geomspace(0.001, 100, 999, dtype=np.float32)
+    assert np.array_equal(schedule.excess(sigmas), plain.excess(sigmas))
+    run = jax.jit(lambda rule: Heun(8)(rule(MAIN, GUIDE), X, None))
+    assert np.array_equal(run(schedule), run(plain))
+
+
+def test_a_schedule_is_linear_in_the_logarithm_of_the_noise_level():
+    rule = Schedule(3.0, (0.02, 50.0), (0.1, 1.6, 10.0), (0.0, 1.0, -0.5))
+    between = 0.1 * 16 ** np.array([0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(rule.excess(between), [0, 0.5, 1, 1.5, 2], atol=1e-6)
+    np.testing.assert_allclose(rule.excess(4.0), 2 * 0.25, atol=1e-6)
+    assert np.array_equal(rule.excess([0.01, 0.05, 0.1, 10, 30, 50, 60]), [0, 0, 0, -1, -1, -1, 0])
+    assert rule.excess(between).dtype == np.float32 and rule.excess(0.3).shape == ()
+
+
+def test_steep_knots_are_two_intervals_with_weights_of_their_own():
+    steep = Schedule(3.0, (0.1, 20.0), (1.0, 1.000001), (0.25, 1.0))
+    levels = Guidance.combine([Guidance(1.5, (0.1, 1.0)), Guidance(3.0, (1.0, 20.0))])
+    sampler, guide = Heun(12), Counter(GUIDE)
+    ours = jax.jit(lambda r: sampler(r(MAIN, guide), X, None))(steep)
+    called = guide.seen()
+    wanted = jax.jit(lambda r: sampler(r(MAIN, [guide, guide]), X, None))(levels)
+    np.testing.assert_allclose(ours, wanted, atol=1e-5)
+    assert called == guide.seen() and len(called) > 3
+
+
+def test_a_schedule_calls_no_guide_where_the_weight_is_1():
+    sampler, guides = Heun(12), [Counter(GUIDE), Counter(OTHER)]
+    levels = sampler.sigmas().astype(np.float32)
+    low, high = (float(s) for s in np.unique(levels)[[3, 8]])
+    bump = Schedule(2.0, (0.0, 30.0), (low, 0.5 * (low + high), high), (0.0, 1.0, 0.0))
+    rules = [bump, Guidance(1.5, (1.0, np.inf))]
+    run = jax.jit(lambda r: sampler(r(MAIN, guides), X, None))
+    run(Guidance.combine(rules))
+    wanted = [[s for s in levels if low < s < high], [s for s in levels if s > 1]]
+    assert [guide.seen() for guide in guides] == [sorted(seen) for seen in wanted]
+    told = calls_per_image(sampler, rules)['guides']
+    assert told == [len(seen) for seen in wanted] and min(told) > 0
+    run(Guidance.combine([dataclasses.replace(bump, weight=1.0), Guidance()]))
+    assert not guides[0].seen() + guides[1].seen()
+
+
+def test_only_the_number_of_knots_compiles_anew():
+    traces = []
+
+    @jax.jit
+    def run(rule):
+        traces.append(1)
+        return rule(MAIN, GUIDE)(X, jnp.float32(0.7))
+
+    for i in range(5):
+        rule = Schedule(1 + i, (0.1 * i, 9.0), (0.1 + i, 8.0 + i), (0.3 * i, 1.0))
+        run(jax.tree.map(np.float32, rule))
+    assert len(traces) == 1
+    run(jax.tree.map(np.float32, Schedule(2.0, (0.0, 9.0), (0.1, 1.0, 2.0), (1.0, 1.0, 0.5))))
+    assert len(traces) == 2
+
+
+def test_two_guides_share_a_schedule_by_alpha():
+    text = {'weight': '3', 'alpha': '0.25', 'uncond_interval': '0,5'}
+    text |= {'schedule_sigma': '0.1, 1.6', 'schedule_scale': '0,1'}
+    chosen = config.parse(GuidanceSettings, text)
+    pair = Pair(NetworkRef('m'), NetworkRef('g'), NetworkRef('u'), chosen)
+    rules = [rule for *_, rule in pair.rules()]
+    assert [type(rule) for rule in rules] == [Schedule, Schedule]
+    np.testing.assert_allclose([r.excess(0.4) for r in rules], [0.25, 0.75], rtol=1e-6)
+    np.testing.assert_allclose([r.excess(7.0) for r in rules], [0.5, 0.0], rtol=1e-6)
+    assert chosen.row()['schedule'] == [(0.1, 0.0), (1.6, 1.0)]
+    assert 'schedule' not in GuidanceSettings(2.0).row()
+
+
+@pytest.mark.parametrize(
+    'knots, scales, message',
+    [
+        ((0.1, 1.0), (1.0,), r'schedule_sigma \(\(0\.1, 1\.0\)\) and schedule_scale .* one length'),
+        ((), (1.0,), 'of one length'),
+        ((1.0, 1.0), (1.0, 2.0), 'each above the last'),
+        ((0.0, 1.0), (1.0, 2.0), 'noise levels > 0'),
+        ((1.0, np.inf), (1.0, 2.0), 'finite noise levels'),
+        ((1.0, 2.0), (1.0, np.inf), r'schedule_scale .* finite'),
+        ((1.0, 2.0), (0.0, 0.0), '0 everywhere'),
+    ],
+)
+def test_knots_that_make_no_schedule_are_refused(knots, scales, message):
+    with pytest.raises(ValueError, match=message):
+        GuidanceSettings(2.0, schedule_sigma=knots, schedule_scale=scales)

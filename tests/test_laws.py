@@ -15,20 +15,23 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'autoguide_jax'
 FLOORS = (
     'contracts registry',
-    'config schema values arguments helptext tables files machine mesh progress stop provenance '
-    'processes claims buckets disks health npy published state_dicts inert',
-    'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds',
+    'config config_file schema values arguments helptext tables files machine mesh progress stop '
+    'provenance processes claims buckets disks health npy published state_dicts inert budget',
+    'backbones denoiser loss optim ema guidance samplers frozen search mixture seeds guide_theory',
     'data latents checkpoints snapshots metrics sample_sets foreign_images generation pairs refs '
+    'guidance_settings '
     'placement scorer evaluator train_step run_settings trainer recent copying autoencoder '
     'likeness',
     'train generate evaluate',
-    'sweep study export report reconstruct bench importers doctor plan encode latent_stats stats',
+    'sweep study export report reconstruct bench importers doctor plan encode latent_stats stats '
+    'guides',
     '__main__ verbs',
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 # Files of one floor that build on each other, in one direction.
 WITHIN = {
     (1, 'arguments', 'values'), (1, 'config', 'schema'), (1, 'config', 'values'),
+    (1, 'config', 'config_file'), (1, 'config_file', 'values'),
     (1, 'schema', 'values'), (1, 'helptext', 'tables'),
     (1, 'processes', 'stop'), (1, 'claims', 'files'), (1, 'claims', 'stop'),
     (1, 'claims', 'buckets'),
@@ -39,6 +42,7 @@ WITHIN = {
     (1, 'health', 'stop'), (1, 'health', 'processes'), (1, 'health', 'buckets'),
     (2, 'denoiser', 'backbones'), (2, 'backbones', 'mixture'),
     (3, 'pairs', 'generation'), (3, 'pairs', 'snapshots'), (3, 'pairs', 'refs'),
+    (3, 'pairs', 'guidance_settings'),
     (3, 'refs', 'snapshots'), (6, '__main__', 'verbs'),
     (3, 'generation', 'latents'), (3, 'scorer', 'pairs'), (3, 'scorer', 'generation'),
     (3, 'recent', 'train_step'), (3, 'trainer', 'train_step'), (3, 'trainer', 'snapshots'),
@@ -176,6 +180,7 @@ CONFIGS = [
     ('train', 'digits.py:main'),
     ('train', 'digits.py:guide'),
     ('train', 'digits.py:uncond'),
+    ('search', 'search.py'),
     ('study', 'digits.py'),
     ('train', 'fashion_mnist.py:big'),
     ('train', 'fashion_mnist.py:reduced-narrow'),

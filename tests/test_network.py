@@ -1,5 +1,6 @@
 """load_network: (run directory, nimg, std) is the network that was saved, and nothing else."""
 
+import collections
 import functools
 
 import jax
@@ -9,6 +10,8 @@ import pytest
 from bucket import bucket  # noqa: F401
 
 from autoguide_jax import files, snapshots
+from autoguide_jax.pairs import Networks, Pair
+from autoguide_jax.refs import NetworkRef
 
 STDS = (0.05, 0.10)
 CONFIG = {
@@ -126,3 +129,82 @@ def test_a_config_with_unknown_names_is_refused(section, change, message):
         snapshots.build_denoiser(config)
     with pytest.raises(ValueError, match=r'config\.network'):
         snapshots.build_denoiser({})
+
+
+@pytest.fixture
+def readings(tmp_path, monkeypatch):
+    """Two runs of eight snapshots, and how often each file was opened: {(run, file): count}."""
+    for run in ('main', 'guide'):
+        write_network(tmp_path / run, n=4)
+    counts, open_npz = collections.Counter(), files.open_npz
+
+    def counted(p):
+        counts[files.path(p).parts[-3], files.path(p).name] += 1
+        return open_npz(p)
+
+    monkeypatch.setattr(files, 'open_npz', counted)
+    return counts
+
+
+REFS = [NetworkRef(run, std, nimg) for run in ('main', 'guide') for std, nimg in (
+    (0.06, 4096), (0.07, 0), (0.08, 4096), (0.05, 0)
+)]  # fmt: skip
+
+
+@pytest.mark.filterwarnings('ignore:.*EMA profile')
+def test_networks_that_are_prepared_read_every_snapshot_once(readings, tmp_path):
+    networks = Networks()
+    networks.prepare([*REFS, REFS[0]], str(tmp_path))
+    assert len(readings) == 16 and set(readings.values()) == {1}
+    readings.clear()
+    found = [networks.get(ref, models=str(tmp_path)) for ref in REFS]
+    networks.prepare(REFS[::-1], str(tmp_path))
+    assert not readings
+    for ref, network in zip(REFS, found):
+        alone = snapshots.load_network(tmp_path / ref.run, ref.std, place=lambda v: v)
+        assert network.content_hash == alone.content_hash and network.report == alone.report
+        jax.tree.map(np.testing.assert_array_equal, network.variables, alone.variables)
+    assert networks.get(NetworkRef('main', 0.06), models=str(tmp_path)) is found[0], 'the latest'
+
+
+@pytest.mark.filterwarnings('ignore:.*EMA profile')
+def test_networks_beyond_the_memory_are_loaded_in_turn(readings, tmp_path):
+    one = snapshots.held_bytes(tmp_path / 'main')
+    networks = Networks(max_bytes=5 * one)
+    networks.prepare(REFS, str(tmp_path))  # four of main, one guide
+    assert len(networks.loaded) == 5 and set(readings.values()) == {1} and len(readings) == 16
+    hashes = {}
+    for ref in REFS:
+        readings.clear()
+        network = networks.get(ref, 'main', str(tmp_path), beside=[REFS[0], ref])
+        hashes[ref.run, ref.std] = network.content_hash
+        assert len(networks.loaded) <= 5
+        # The second guide is missed; the third and fourth come with it.
+        late = ref == REFS[5]
+        assert set(readings) == ({key for key in readings if key[0] == 'guide'} if late else set())
+        assert set(readings.values()) == ({1} if late else set()) and len(readings) == 8 * late
+    assert networks.key(REFS[0], 'main', str(tmp_path)) in networks.loaded, 'used beside the others'
+    for (run, std), content in hashes.items():
+        assert snapshots.load_network(tmp_path / run, std).content_hash == content
+    small = Networks(max_bytes=1)
+    small.prepare(REFS, str(tmp_path))
+    assert not small.loaded
+    assert small.get(REFS[2], models=str(tmp_path)).content_hash == hashes['main', 0.08]
+    assert len(small.loaded) == 1
+
+
+def test_all_faults_of_several_pairs_are_one_error(readings, tmp_path):
+    bad = [NetworkRef('main', 0.01), NetworkRef('guide', 0.28), NetworkRef('guide', 0.06, 3000)]
+    given = [Pair(main=REFS[0], guide=ref, models=str(tmp_path)) for ref in bad]
+    given.append(Pair(main=NetworkRef('nowhere'), models=str(tmp_path)))
+    for refuse in (
+        lambda: Networks().check(*given),
+        lambda: Networks().prepare([r for p in given for r in p.refs().values()], str(tmp_path)),
+    ):
+        with pytest.raises(ValueError) as refused:
+            refuse()
+        text = str(refused.value)
+        assert text.count('the nearest reachable: 0.') == 2
+        assert 'EMA std 0.01' in text and 'EMA std 0.28' in text and 'nearest: 2048, 3072' in text
+        assert f'run ({tmp_path}/nowhere) is not a run directory' in text
+    assert not readings

@@ -52,7 +52,8 @@ def test_every_preset_is_resolved_without_any_file(name, capsys):
     for verb, arg in (('sample', name), ('sweep', f'{name}:sweep')):
         words = [verb, f'--config={FILE}:{arg}', '--config.models=nowhere', '--dry_run']
         assert command_line(words) == 0, capsys.readouterr().err
-    pairs_of_sweep = list(sweep.grid(config.parse(sweep.Settings, config.load(f'{FILE}:{arg}'))))
+    grid = sweep.Grid(config.parse(sweep.Settings, config.load(f'{FILE}:{arg}')))
+    pairs_of_sweep = [setting for _, setting in grid.points()]
     assert settings(name).guidance in [pair.guidance for pair in pairs_of_sweep]
     assert len(pairs_of_sweep) == (5 if PRESETS[name].role else 1)
 

@@ -100,11 +100,13 @@ def test_settings_and_cost_are_those_of_the_final_rows(whole):
     assert shown['autoguidance'][:6] == ['2.1', '0.1', '0.05', 'all', '63 + 63', '1.27×']
     assert shown['interval'][3:6] == ['(0.2, 2.5]', '63 + 26', '1.42×']
     assert shown['none'][:6] == ['–', '0.1', '–', '–', '63', '1.00×']
+    trained = {'none': '1.00×', 'cfg': '2.00×', 'autoguidance': '1.02×', 'less_capacity': '1.27×'}
+    assert {arm: shown[arm][6] for arm in trained} == trained
 
 
 def test_search_table_compares_the_best_try_with_fresh_seeds(whole):
     _, rows, _, text = whole
-    shown = [''.join(w).strip() for _, w in Page(text).tables[3]['cfg']]
+    shown = [''.join(w).strip() for _, w in Page(text).tables[5]['cfg']]
     tries = [r['metrics']['frechet'] for r in rows if (r['arm'], r['phase']) == ('cfg', 'search')]
     final = [r['metrics']['frechet'] for r in rows if (r['arm'], r['phase']) == ('cfg', 'final')]
     assert shown[1:3] == [str(len(tries)), f'{min(tries):.2f}']

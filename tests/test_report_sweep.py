@@ -93,7 +93,7 @@ def test_the_opening_tells_the_best_and_what_the_same_seeds_say_of_the_rest(whol
     assert f'[{low:.3f}, {high:.3f}], the luckiest set {min(values):.3f}' in said
     assert 'Without guidance the best is 1.400 ± 0.010' in said
     count = len(rows) * 1000
-    assert f'{count:,}'.replace(',', '\u2009') + ' in 324 scores of 84 settings' in said
+    assert f'{count:,}'.replace(',', '\u2009') + ' for 324 scores of 84 settings' in said
 
 
 def test_the_script_reads_what_the_rows_say(whole):
@@ -155,10 +155,13 @@ def test_links_lead_to_the_networks(tmp_path, monkeypatch):
 
 
 def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_path):
-    """Halving: all at 100 images, half of them at 1000. The other sets of seeds do not matter."""
+    """Halving: all at 100 images, the better at 1000, two of them again on fresh seeds."""
     points = [(w, 0.1, 0.05, age) for w in fake_sweep.WEIGHTS[1:] for age in fake_sweep.AGES]
-    rows = [fake_sweep.row(*p, 0, 100) for p in points]
-    rows += [fake_sweep.row(*p, 0, 1000) for p in points if p[0] > 1.5]
+    phase = lambda row, name: {**row, 'phase': name, 'key': f'{row["key"]}-{name}'}
+    rows = [phase(fake_sweep.row(*p, 0, 100), 'search') for p in points]
+    rows += [phase(fake_sweep.row(*p, 0, 1000), 'search') for p in points if p[0] > 1.5]
+    top = (2.0, 0.1, 0.05, 2**22), (2.5, 0.1, 0.05, 2**22)
+    rows += [phase(fake_sweep.row(*p, i, 1000), 'confirm') for p in top for i in (1, 2)]
     search = {'name': 'halving', 'settings': {'eta': 2}}
     parsed = written(rows, search=search)
     data = payload(parsed)
@@ -166,14 +169,19 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     assert {s[3] for s in data['stats']['frechet']} == {1}
     found = read(tmp_path)
     assert [e.count for e in found.full] == [1000] * 6
-    assert len(cells((tmp_path / 'report.html').read_text())) == 6
+    assert len(cells((tmp_path / 'report.html').read_text())) == 6 + 2
     spent = views.spent(found)
     assert [n for n, _ in spent[100]] == [100 * (i + 1) for i in range(9)]
     assert [n for n, _ in spent[1000]] == [900 + 900 * (i + 1) for i in range(6)]
-    best = min(row['metrics']['frechet'] for row in rows if row['seeds'][1] == 1000)
+    best = fake_sweep.score(*top[0], 0) + 0.1
     assert spent[1000][-1][1] == pytest.approx(best)
     said = ' '.join(parsed.words)
     assert 'A search of guidance settings: halving' in said and 'eta = 2' in said
+    fresh = [fake_sweep.score(*top[0], i) + 0.1 for i in (1, 2)]
+    told = f'{np.mean(fresh):.3f} ± {np.std(fresh, ddof=1):.3f} over 2 sets of fresh seeds'
+    assert told in said.replace('\u00a0', ' ') and f'it was number 1 with {best:.3f}' in said
+    assert [e.point['weight'] for e in found.fresh] == [2.0, 2.5]
+    assert {len(e.rows) for e in found.entries} == {1}, 'fresh seeds are no set of the search'
 
 
 def test_no_guidance_stands_at_all_values_of_the_guides_axes(whole):

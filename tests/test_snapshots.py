@@ -1,5 +1,6 @@
 """snapshots: what was tracked comes back bit for bit, anything else as the equations say."""
 
+import collections
 import json
 import math
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 from bucket import bucket  # noqa: F401
 
 from autoguide_jax import ema, files, snapshots
+from autoguide_jax.snapshots import reading
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'phema.npz'
 STDS = (0.05, 0.10)
@@ -203,6 +205,10 @@ def test_policy_for_a_demo_of_sixteen_snapshots(tmp_path):
     with pytest.raises(ValueError) as refused:
         snapshots.assess(tmp_path, 0.01)
     text = str(refused.value)
+    assert 'off (the nearest reachable: 0.022). ' in text
+    assert snapshots.assess(tmp_path, 0.022).fit_error < 0.1
+    with pytest.raises(ValueError):
+        snapshots.assess(tmp_path, 0.021)
     assert '36.3% off' in text and '0.0218 to 0.252' in text and 'max_fit_error' in text
     assert 'snapshot_nimg' in text and 'third std' in text
     assert snapshots.assess(tmp_path, 0.01, max_fit_error=0.4).warning
@@ -226,6 +232,127 @@ def test_rounding_noise_of_float16_is_predicted(tmp_path):
     assert report.rounding_noise == pytest.approx(0.007, abs=5e-4)
     noise = np.linalg.norm(rounded['w'] - exact['w']) / np.linalg.norm(truth[0])
     assert noise == pytest.approx(report.rounding_noise, rel=0.1)
+
+
+def test_all_that_is_impossible_is_one_error(tmp_path):
+    write_run(tmp_path, n=16)
+    targets = [(0.07, None), (0.01, None), (0.28, None), (0.07, 3000), (0.3, None), (0.01, 16384)]
+    with pytest.raises(ValueError) as refused:
+        snapshots.reconstruct_many(tmp_path, targets)
+    text = str(refused.value)
+    assert text.count('EMA std 0.01 at') == 1 and text.count('max_fit_error') == 1
+    for part in (
+        'EMA std 0.28 at nimg 16384 from 32 snapshots',
+        '% off (the nearest reachable: 0.022); ',
+        '% off (the nearest reachable: 0.257); ',
+        'no snapshot at nimg 3000; the nearest: 2048, 3072',
+        'EMA std (0.3) must lie in (0, 0.2887]',
+    ):
+        assert part in text, text
+    snapshots.assess_many(tmp_path, [(0.022, None), (0.257, None)])
+
+
+def test_the_nearest_reachable_on_both_sides(tmp_path):
+    write_run(tmp_path, n=1, stds=(0.05, 0.2))
+    with pytest.raises(ValueError, match=r'the nearest reachable: 0\.\d+ and 0\.\d+') as refused:
+        snapshots.assess(tmp_path, 0.1)
+    *_, low, _, high = str(refused.value).partition('. The limit')[0].split()
+    low, high = float(low), float(high.rstrip(')'))
+    assert 0.05 <= low < 0.1 < high <= 0.2
+    snapshots.assess_many(tmp_path, [(low, None), (high, None)])
+    for std in (low + 0.001, high - 0.001):
+        with pytest.raises(ValueError, match='max_fit_error'):
+            snapshots.assess(tmp_path, std)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """How often each npz file was opened."""
+    counts, open_npz = collections.Counter(), files.open_npz
+
+    def counted(p):
+        counts[pathlib.Path(p).name] += 1
+        return open_npz(p)
+
+    monkeypatch.setattr(files, 'open_npz', counted)
+    return counts
+
+
+def bits(params):
+    return [(leaf.dtype, leaf.shape, leaf.tobytes()) for leaf in jax.tree.leaves(params)]
+
+
+@pytest.mark.filterwarnings('ignore:.*EMA profile')
+@pytest.mark.parametrize('dtype', ['float32', 'float16'])
+def test_many_lengths_from_one_reading_are_those_of_one_at_a_time(tmp_path, opened, dtype):
+    write_run(tmp_path, n=6, dtype=dtype)
+    targets = [(0.07, None), (0.05, 2048), (0.12, 5120), (0.06, None), (0.1, None), (0.09, 4096)]
+    snapshots.save_reconstruction(tmp_path, 0.06)
+    alone = [snapshots.reconstruct(tmp_path, *target) for target in targets]
+    one_by_one = sum(opened.values())
+    opened.clear()
+    many = list(snapshots.reconstruct_many(tmp_path, targets))
+    assert [report for _, report in many] == [report for _, report in alone]
+    assert [bits(params) for params, _ in many] == [bits(params) for params, _ in alone]
+    assert len(opened) == 13 and set(opened.values()) == {1} and one_by_one > 40
+    plan = snapshots.reading_plan(tmp_path, targets)
+    assert (plan.readings, plan.opens) == (1, 13)
+    assert plan.read_bytes == pytest.approx(total_bytes(tmp_path), rel=0.05)
+    limit = plan.peak_bytes // 2
+    opened.clear()
+    split = list(snapshots.reconstruct_many(tmp_path, targets, limit))
+    assert [bits(params) for params, _ in split] == [bits(params) for params, _ in alone]
+    plan = snapshots.reading_plan(tmp_path, targets, limit)
+    assert plan.readings > 1 and plan.peak_bytes <= limit
+    assert plan.opens == sum(opened.values()) < one_by_one
+    assert max(opened.values()) <= plan.readings
+    assert snapshots.reading_plan(tmp_path, targets, 1).readings == len(targets)
+
+
+def total_bytes(run):
+    return sum(f.stat().st_size for f in run.rglob('*.npz'))
+
+
+def test_a_file_that_one_sum_leaves_out_changes_no_order(tmp_path):
+    """Float sums depend on the order of their terms: it is that of the snapshots for all."""
+    rng = np.random.default_rng(0)
+    for name in 'abc':
+        leaf = (rng.normal(size=1000) * 10.0 ** rng.integers(-3, 3, 1000)).astype(np.float32)
+        files.save_npz(tmp_path / f'{name}.npz', {'params/w': leaf, f'buffers/{name}': leaf[:2]})
+    weights = [(0.7, 1e-12, 0.3), (1e-12, -2.3, 3.3), (0.3, -1.4, 2.1), (0.5, 0.5, 1e-12)]
+    term = lambda k, c: reading.Term(k, 0.05, f'{"abc"[k]}.npz', 'float32', c)
+    targets = [[term(k, c) for k, c in enumerate(row)] for row in weights]
+    together = list(reading.read_together(tmp_path, targets, 'test'))
+    for terms, found in zip(targets, together):
+        [alone] = reading.read_together(tmp_path, [terms], 'test')
+        assert list(alone) == list(found) == ['params/w', 'buffers/c']
+        assert bits(alone) == bits(found)
+
+
+@pytest.mark.filterwarnings('ignore:.*EMA profile')
+def test_reconstructions_are_stored_by_readings_and_go_on_from_there(tmp_path, opened, monkeypatch):
+    write_run(tmp_path, n=4)
+    stds = [0.06, 0.07, 0.08, 0.05, 0.07]
+    targets = [(std, None) for std in stds]
+    limit = snapshots.reading_plan(tmp_path, targets[:2]).peak_bytes
+
+    def interrupted(*args):
+        if len(files.read_jsonl(tmp_path / 'posthoc' / 'index.jsonl')) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(reading.stop, 'check', lambda *_, **__: interrupted())
+        snapshots.save_reconstructions(tmp_path, targets, limit)
+    assert set(opened.values()) == {1}, 'two lengths from one reading'
+    opened.clear()
+    found = snapshots.save_reconstructions(tmp_path, targets, limit)
+    assert len(opened) == 8 and set(opened.values()) == {1}, 'the third length alone'
+    assert [report.std for _, report in found] == stds
+    assert [path.parent.name for path, _ in found] == ['posthoc'] * 3 + ['snapshots', 'posthoc']
+    for path, report in found:
+        params, _ = snapshots.reconstruct(tmp_path, report.std)
+        with files.open_npz(path) as arrays:
+            np.testing.assert_array_equal(arrays['params/head'], params['head'])
 
 
 def test_a_moment_without_snapshot_names_its_neighbours(tmp_path):

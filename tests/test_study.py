@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from autoguide_jax import config, files, pairs, study
+from autoguide_jax.generation import Programs
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Pair
 from autoguide_jax.scorer import Scorer
 from autoguide_jax.study.campaign import Study, summary
+from autoguide_jax.study.costs import Costs
 from autoguide_jax.study.record import mean_and_spread
 from autoguide_jax.study.settings import Settings
 
@@ -35,13 +37,15 @@ TREE = {
     },
     'search': {'budget': 3, 'images': 40, 'main_std': [0.05, 0.12], 'guide_std': [0.05, 0.12]},
     'final': {'images': 40, 'repeats': 2},
-    'extra': {'weights': [1.0, 2.0], 'grid': 10},
+    'extra': {
+        'weights': [1.0, 2.0], 'grid': 10, 'slider': 5, 'steps': [3, 4], 'steps_arms': ['guided'],
+    },
     'sampler': {'name': 'heun', 'num_steps': 3},
     'metrics': ['frechet', 'class_accuracy'],
     'allow_fewer': True,  # 40 images for 64 features
     'batch_size': 40,
     'stack': 'off',
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope='module')
@@ -62,8 +66,62 @@ def test_every_arm_has_the_same_budget_and_fresh_seeds(finished):
     for row in rows:
         if row['phase'] != 'floor':
             acts = row['setting']['guide'] is not None and row['setting']['weight'] != 1
-            assert row['nfe'] == {'main': 5, 'guide': 5 * acts}
+            calls = 7 if row['phase'] == 'steps' else 5
+            assert row['nfe'] == {'main': calls, 'guide': calls * acts}
             assert row['setting']['main']['nimg'] == 512
+
+
+def test_other_numbers_of_steps_are_scored_on_the_final_seeds(finished):
+    rows = files.read_jsonl(finished[0] / 'results.jsonl')
+    steps = [row for row in rows if row['phase'] == 'steps']
+    final = [row for row in rows if row['phase'] == 'final' and row['arm'] == 'guided']
+    assert [row['seeds'] for row in steps] == [row['seeds'] for row in final]
+    assert {(row['arm'], row['steps']) for row in steps} == {('guided', 4)}, '3 are the final rows'
+    assert [r['metrics'] for r in steps] != [r['metrics'] for r in final]
+    assert {row['key'] for row in rows} == set(files.read_json(finished[0] / 'study.json')['rows'])
+
+
+def test_the_slider_has_the_same_seeds_at_every_weight(finished):
+    folder = finished[0] / 'samples'
+    assert files.names(folder) == ['guided.npz', 'guided@1.npz', 'guided@2.npz', 'none.npz']
+    found = {}
+    for name in files.names(folder):
+        with files.open_npz(folder / name) as arrays:
+            found[name] = dict(arrays)
+    for name in ('guided@1.npz', 'guided@2.npz'):
+        for part in ('seeds', 'labels'):
+            np.testing.assert_array_equal(found[name][part], found['guided.npz'][part][:5])
+        assert found[name]['images'].shape == (5, 8, 8, 1)
+    assert (found['guided@1.npz']['images'] != found['guided@2.npz']['images']).any()
+
+
+def test_study_json_tells_what_training_costs(finished):
+    record = files.read_json(finished[0] / 'study.json')
+    flops = record['networks']['main']['forward_flops']
+    assert flops > 0 and record['networks']['main']['training_flops'] == 3 * 512 * flops
+    none, guided = (record['arms'][name] for name in ('none', 'guided'))
+    assert none['trained'] == {'main': 512} and none['training_flops'] == 3 * 512 * flops
+    assert guided['trained'] == {'main': 512, 'guide': 256}
+    assert guided['training_flops'] == 3 * 768 * flops
+    with_rates = Costs(config.parse(Settings, TREE), finished[0])
+    assert {'draw', 'train', 'train main', 'train guide'} <= with_rates.rates().keys()
+
+
+def test_what_is_beyond_the_budget_is_refused_before_any_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Study, 'train', lambda _: pytest.fail('it trained'))
+    settings = config.parse(Settings, {**TREE, 'budget': {'images': 100}})
+    with pytest.raises(ValueError, match=r'budget\.images \(100\): \d+ images would be drawn'):
+        study.main(settings, tmp_path)
+    assert files.names(tmp_path) == []
+    assert 'unknown until the first batches' in capsys.readouterr().err
+
+
+def test_hours_are_refused_as_soon_as_they_are_known(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished[0] / 'runs', tmp_path / 'runs')
+    monkeypatch.setattr(Study, 'train', lambda _: pytest.fail('it trained'))
+    settings = config.parse(Settings, {**TREE, 'budget': {'hours': 1e-9}})
+    with pytest.raises(ValueError, match=r'budget\.hours \(1e-09\): by the rates measured here'):
+        study.main(settings, tmp_path)
 
 
 def test_a_second_run_draws_and_trains_nothing(finished, monkeypatch):
@@ -71,6 +129,7 @@ def test_a_second_run_draws_and_trains_nothing(finished, monkeypatch):
     before = (workdir / 'results.jsonl').read_bytes()
     record = files.read_json(workdir / 'study.json')
     monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('a finished row was drawn'))
+    monkeypatch.setattr(Programs, 'all_images', lambda *_: pytest.fail('samples were drawn'))
     assert study.main(config.parse(Settings, TREE), workdir) == table
     assert (workdir / 'results.jsonl').read_bytes() == before
     again = files.read_json(workdir / 'study.json')
@@ -154,6 +213,41 @@ def test_a_setting_without_a_value_is_not_chosen_and_stops_nothing(
     assert none['class_accuracy: none, because'] == 'no labels'
 
 
+def test_a_search_that_screens_with_few_images_resumes(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished[0], tmp_path / 'copy')
+    settings = config.parse(
+        Settings, {**TREE, 'search': {**TREE['search'], 'method': 'halving', 'budget': 4}}
+    )
+    counts = []
+
+    def measure(_, pair, first, count):
+        if first == 0 and counts[3:] and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        counts.append(count)
+        metrics = {'frechet': pair.main.std, 'class_accuracy': 0.5}
+        setting, seeds = pairs.setting_row(pair), [first, count]
+        return {'setting': setting, 'seeds': seeds, 'metrics': metrics, 'images': count}
+
+    stopped = []
+    (tmp_path / 'copy' / 'results.jsonl').unlink()
+    monkeypatch.setattr(Scorer, 'measure', measure)
+    with pytest.raises(KeyboardInterrupt):
+        study.main(settings, tmp_path / 'copy')
+    table = study.main(settings, tmp_path / 'copy')
+    rows = files.read_jsonl(tmp_path / 'copy' / 'results.jsonl')
+    images = {phase: {r['images'] for r in rows if r['phase'] == phase} for phase in PHASES}
+    assert images == {'search': {40}, 'screen': {5, 10, 20}}
+    for row in table:
+        tries = [r for r in rows if r['phase'] == 'search' and r['arm'] == row['arm'].lower()]
+        assert row['main_std'] == min(r['setting']['main']['std'] for r in tries)
+    monkeypatch.setattr(Scorer, 'measure', lambda *_: pytest.fail('a finished row was drawn'))
+    assert study.main(settings, tmp_path / 'copy') == table
+
+
+PHASES = ('search', 'screen')
+
+
 def test_the_printed_row_is_of_the_sets_that_have_a_value():
     row = lambda value, **more: {'metrics': {'frechet': value}, **more}
     known = row(2.0, errors={'frechet': 0.5}, fewer={'frechet': 65})
@@ -220,6 +314,10 @@ def measurements(workdir, monkeypatch):
     yield 'role', measure(guide=NetworkRef(), uncond=ref('guide'))
     yield 'weight', measure(guidance=GuidanceSettings(2.1))
     yield 'interval', measure(guidance=GuidanceSettings(2.0, (0.1, 5.0)))
+    schedule = {'schedule_sigma': (0.1, 5.0), 'schedule_scale': (0.0, 1.0)}
+    yield 'schedule', measure(guidance=GuidanceSettings(2.0, **schedule))
+    schedule['schedule_scale'] = (0.5, 1.0)
+    yield 'scale', measure(guidance=GuidanceSettings(2.0, **schedule))
     yield 'steps', measure(sampler={**heun, 'num_steps': 4})
     yield 'sigma_max', measure(sampler={**heun, 'sigma_max': 70.0})
     yield 'sampler', measure(sampler={'name': 'euler', 'num_steps': 3})
@@ -272,6 +370,10 @@ def test_a_run_that_is_not_there_is_named(changes, message):
     [
         ({'guide': NetworkRef('g'), 'uncond': NetworkRef('u')}, 'alpha'),
         ({'guidance': GuidanceSettings(2.0)}, 'needs guide.run or uncond.run'),
+        (
+            {'guidance': GuidanceSettings(schedule_sigma=(1.0,), schedule_scale=(2.0,))},
+            r'schedule_sigma \(\(1.0,\)\) needs guide.run',
+        ),
         ({'guidance': GuidanceSettings(alpha=0.5), 'guide': NetworkRef('g')}, 'give both'),
         (
             {'guidance': GuidanceSettings(uncond_interval=(0.1, 1)), 'guide': NetworkRef('g')},

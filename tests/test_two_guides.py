@@ -36,6 +36,9 @@ from autoguide_jax.report import style
 from autoguide_jax.report.two_guides import figure, page
 from autoguide_jax.report.two_guides.read import read
 from autoguide_jax.scorer import Scorer, table_row
+from autoguide_jax.sweep.campaign import Campaign
+from autoguide_jax.sweep.group_scorer import GroupScorer
+from autoguide_jax.sweep.settings import ScoreSettings
 
 ROLES = ('main', 'guide', 'uncond')
 GRID = {'sweep.weight': '1,1.5,2', 'sweep.alpha': '0,0.5,1', 'sampler.num_steps': '3'}
@@ -130,7 +133,8 @@ def test_a_setting_without_a_value_comes_last_and_stops_nothing(swept, tmp_path,
             'seconds': 1.0,
         }
 
-    monkeypatch.setattr(Scorer, 'measure', measure)
+    together = lambda _, group, *seeds: [measure(_, pair, *seeds) for pair in group]
+    monkeypatch.setattr(GroupScorer, 'measure_group', together)
     table = sweep.main(chosen, tmp_path)
     assert [row['frechet'] for row in table] == [1.0, 1.5, 1.5, 2.0, None, None, None]
     some = {row['weight']: row.get('frechet: sets with a value') for row in table[:4]}
@@ -175,6 +179,8 @@ def test_the_printed_row_of_one_set_of_seeds_has_its_standard_error():
     one['errors'] = {'frechet': 0.25}
     two = {**one, 'metrics': {'frechet': 3.0, 'recall': 0.5, 'count': 9}}
     alone, both = table_row([one]), table_row([one, two])
+    knots = {**one, 'setting': {**setting, 'schedule': [[0.1, 0.0], [2.0, 1.5]]}}
+    assert table_row([knots])['schedule'] == '0.1:0, 2:1.5' and 'schedule' not in alone
     assert (alone['frechet'], alone['frechet_se'], alone['recall']) == (1.0, 0.25, None)
     assert both['frechet_sd'] == pytest.approx(2**0.5) and both['frechet'] == 2.0
     assert both['recall'] == 0.5, 'of the set that has one'
@@ -208,30 +214,32 @@ def test_devices_are_looked_for_before_one_is_needed(runs, tmp_path, monkeypatch
         generate.main(chosen, tmp_path)
 
 
-def test_a_shared_sweep_asks_for_each_key_once_before_it_scores(swept, tmp_path, monkeypatch):
-    """A key reads the folders of all runs, which may lie in a bucket."""
+def test_a_shared_sweep_asks_who_each_setting_is_once(swept, tmp_path, monkeypatch):
+    """That reads the folders of all runs, which may lie in a bucket."""
     workdir, chosen, table = swept
     shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
     shared = dataclasses.replace(chosen, score=dataclasses.replace(chosen.score, shared=True))
-    asked, keys, score = [], Scorer.keys, Scorer.score
-    monkeypatch.setattr(Scorer, 'keys', lambda *a, **k: asked.append('key') or keys(*a, **k))
-    monkeypatch.setattr(Scorer, 'score', lambda *a, **k: asked.append('score') or score(*a, **k))
+    asked, identity = [], Scorer.identity
+    monkeypatch.setattr(Scorer, 'identity', lambda *a: asked.append(a) or identity(*a))
     assert sweep.main(shared, tmp_path) == table
-    assert asked.index('score') == asked.count('score') == 18
+    assert len(asked) == 9
 
 
 def test_one_worker_draws_the_examples_and_the_others_wait(tmp_path, monkeypatch):
     """The second worker begins while the first draws, and draws nothing itself."""
     drawn, begun, waits, pause = [], [], threading.Event(), claims.pause
     monkeypatch.setattr(claims, 'pause', lambda doing: waits.set() or pause(doing, 0.1))
-    chosen = sweep.ScoreSettings(images=4, examples=2)
+    chosen = ScoreSettings(images=4, examples=2)
 
     def work(keep):
         programs = types.SimpleNamespace(smaller=lambda count: None, sampler=None)
-        keys = lambda pair, **block: (pair, None)
+        keys = lambda pair, **block: (pair.name, None)
         scorer = types.SimpleNamespace(keys=keys, keep=keep, programs=programs, file=tmp_path)
+        pairs = [types.SimpleNamespace(name=name, sampler=None) for name in 'ab']
         with claims.Claims(tmp_path) as own:
-            sweep.keep_examples(scorer, ['a', 'b'], chosen, own)
+            campaign = types.SimpleNamespace(settings=types.SimpleNamespace(score=chosen))
+            campaign.shown, campaign.claims, campaign.scorer = pairs, own, lambda _: scorer
+            Campaign.keep_examples(campaign)
 
     def first(pair, seed, count, name, programs):
         if not begun:

@@ -3,16 +3,20 @@
     python -m autoguide_jax report --workdir=runs/digits
 
 writes report.html and figures/ into the study directory, from files alone: study.json,
-results.jsonl, runs/ and samples/, or sweep.json and examples/. It needs no device, and shows what there is of an unfinished study.
+results.jsonl, runs/ and samples/, or sweep.json and examples/. It needs no device, and shows what
+there is of an unfinished study.
 """
 
 import sys
 
 from autoguide_jax import files
 from autoguide_jax.report import (
+    compute,
     curves,
     drawing,
+    guides,
     page,
+    pareto,
     scores,
     sheet,
     strips,
@@ -21,6 +25,7 @@ from autoguide_jax.report import (
     sweep,
     tables,
     toy,
+    trade,
 )
 
 # name → (how to draw it, what it shows, how to read it)
@@ -56,6 +61,34 @@ FIGURES = {
         'What the guide costs: floating-point operations per image, relative to the main network '
         'alone. Whiskers are 95 % intervals. Down and to the left is better.',
     ),
+    'recall': (
+        trade.distance,
+        'Distance against recall over guidance weights, one panel per method',
+        'What each weight w (small numbers; left out where crowded) buys in distance and costs in '
+        'variation, with 95 % '
+        'intervals where scores have an error, on selection seeds at the chosen EMA lengths. The '
+        'ringed marker is the chosen setting, the grey square the method without guidance, both on '
+        'the same seeds; grey lines are the other methods. Down and to the right is better.',
+    ),
+    'precision_recall': (
+        trade.precision,
+        'Precision against recall over guidance weights, one panel per method',
+        'The same weights: quality against variation. Up and to the right is better.',
+    ),
+    'pareto': (
+        pareto.pareto,
+        'Distance against computation and against recall, the methods that none dominates joined',
+        'The line joins the methods that no other one beats in both; the others are pale. '
+        'Means with 95 % intervals. Left: all FLOPs of sampling an image. Down and to the left is '
+        'better, on the right panel down and to the right.',
+    ),
+    'steps': (
+        compute.steps,
+        'Distance against computation per image, a curve per method over numbers of sampler steps',
+        'Each marker is a number of sampler steps on the same fresh seeds; bands are 95 % '
+        'intervals. Dotted: the computation of methods at the sampler’s own number of steps, where '
+        'the table below compares all.',
+    ),
     'search': (
         curves.search,
         'Best distance so far against evaluations spent in the search',
@@ -81,8 +114,11 @@ SHEETS = {'hero': strips.hero, 'samples': strips.samples}
 def main(workdir):
     """Write report.html and figures/ into a study directory; return the table's rows.
 
-    The workdir of a sweep or search will do too. Errors: ValueError if workdir is neither.
+    The workdir of a sweep or search will do too, and that of a ranking of guides, of which the
+    figure is drawn. Errors: ValueError if workdir is none of these.
     """
+    if (files.path(workdir) / 'guides.json').exists():
+        return guides.main(workdir)
     if (files.path(workdir) / 'sweep.json').exists():
         return sweep.main(workdir)
     record = files.path(workdir) / 'study.json'

@@ -1,6 +1,7 @@
 """The table of differences: every arm less the unguided and less the best, on the same seeds."""
 
 from autoguide_jax.report.sheet import esc
+from autoguide_jax.report.significance import LEVEL, comparison, family
 from autoguide_jax.report.stats import decimals, title_of
 from autoguide_jax.report.tables import DASH, ends_of, name_of, table
 from autoguide_jax.report.words import excludes, text_of
@@ -22,12 +23,36 @@ def build(study):
         for (key, _), bases in zip(columns, others)
     ]
     places = [decimals(list(column.values())) for column in stats]
+    names = [key for key, _ in columns]
+    found, corrected = family(zip(names, others, stats))
     body = []
     for arm in study.arms:
         if any(arm in column for column in stats):
-            cells = ''.join(_cell(column.get(arm), p) for column, p in zip(stats, places))
+            cells = ''
+            for key, other, column, n in zip(names, others, stats, places):
+                one = comparison(key, arm, other.get(arm))
+                cells += _cell(column.get(arm), n, found.get(one), corrected.get(one))
             body.append(f'<tr data-arm="{esc(arm)}">{name_of(study, arm)}{cells}</tr>')
-    return table(f'<tr><th>Method</th>{heads}</tr>', body)
+    return table(f'<tr><th>Method</th>{heads}</tr>', body) + note(study, len(found))
+
+
+def note(study, count):
+    """What the p-values are, and what they are not. count: comparisons of the family."""
+    if not count:
+        return ''
+    blocks = len((study.meta.get('final') or {}).get('seed_blocks') or [])
+    power = (
+        f' {blocks} blocks are few: only differences that are large beside their spread get '
+        'through, and what does not is not shown to be zero.'
+    )
+    return (
+        '<p class="note">p: two-sided paired t test over blocks of seeds, whose differences it '
+        'takes to be independent and about normal → p after Holm’s correction for all '
+        f'{count} comparisons of this table (a pair that stands in two columns is one). '
+        f'<b>✱</b> marks what stays below {LEVEL:g}.{power if 1 < blocks < 10 else ""} The best '
+        'was picked for its mean: p-values against it are a little too low. All hold the trained '
+        'networks fixed.</p>'
+    )
 
 
 def _bases(study, key):
@@ -46,7 +71,7 @@ def _best_of(study):
     return found
 
 
-def _cell(stat, places):
+def _cell(stat, places, p, corrected):
     if stat is None:
         return DASH
     ends, shown = ends_of(stat, places)
@@ -54,5 +79,16 @@ def _cell(stat, places):
     sign = '+' if stat.mean > 0 else ''
     return (
         f'<td class="{kind}" data-mean="{stat.mean!r}"{ends}>{sign}{text_of(stat.mean, places)}'
-        f'{shown} <small>{excludes(stat)}</small></td>'
+        f'{shown} <small>{excludes(stat)}</small>{_tested(p, corrected)}</td>'
     )
+
+
+def _tested(p, corrected):
+    if p is None:
+        return ''
+    mark = ' <b>✱</b>' if corrected < LEVEL else ''
+    return f' <small>p {_short(p)} → {_short(corrected)}{mark}</small>'
+
+
+def _short(p):
+    return '&lt; 0.0001' if p < 1e-4 else f'{p:.2g}'

@@ -1,6 +1,6 @@
 """The page: one HTML file with everything in it, which asks nothing of the network."""
 
-from autoguide_jax.report import differences, live, strips, style, tables, words
+from autoguide_jax.report import compute, differences, live, pareto, strips, style, tables, words
 from autoguide_jax.report.sheet import data_uri, document, esc, figure, making, notice
 from autoguide_jax.report.study import missing
 
@@ -14,7 +14,8 @@ def build(study, figures):
         ('', _opening(study, title)),
         ('Scores', _scores(study)),
         ('Guidance weight and EMA', _figures(figures, ('weights', 'ema'))),
-        ('Quality, variation, cost', _pair(figures, ('trade_off', 'cost'))),
+        ('Quality, variation, cost', _trade(study, figures)),
+        ('Equal computation', compute.section(study, _figures(figures, ('steps',)))),
         ('By hand', live.charts(study)),
         ('Samples', _samples(study)),
         ('Search', _search(study, figures)),
@@ -36,7 +37,7 @@ def _opening(study, title):
         f'<header><p class="kicker">{esc(kicker)}</p><h1>{esc(title)}</h1>'
         f'<p class="note">{esc(words.question(study))}</p>'
         f'<p class="lede">{esc(sentences)}</p><!--nav--></header>'
-        f'{notice(missing(study))}{_hero(study)}'
+        f'{notice(missing(study) + compute.missing(study))}{_hero(study)}'
     )
 
 
@@ -101,7 +102,8 @@ def _scores(study):
         '<p>What the search chose for each method.</p>'
         f'{tables.settings(study)}<p class="note">Calls per image: evaluations of the main network '
         '+ of the guide. Computation: floating-point operations per image, relative to the main '
-        'network alone. Seconds: wall time of sampling and scoring on the machine named below.</p>'
+        f'network alone. {esc(compute.training_note(study))} Seconds: wall '
+        'time of sampling and scoring on the machine named below.</p>'
     )
 
 
@@ -130,6 +132,12 @@ def _figures(figures, names):
 def _pair(figures, names):
     shown = ''.join(figure(figures[name], '') for name in names if name in figures)
     return f'<div class="pair">{shown}</div>' if shown else ''
+
+
+def _trade(study, figures):
+    shown = _pair(figures, ('trade_off', 'cost'))
+    shown += _figures(figures, ('pareto',)) + (pareto.section(study) if shown else '')
+    return shown + _figures(figures, ('recall', 'precision_recall'))
 
 
 def _samples(study):

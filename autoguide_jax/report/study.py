@@ -11,7 +11,8 @@ from autoguide_jax.report.samples import images_of
 
 REAL = 'real'
 SELECTING = ('search', 'curve', 'heatmap')
-SCORED = {'final': 'the final scores', 'floor': 'the floor'}
+FRESH = ('final', 'steps')
+SCORED = {'final': 'the final scores', 'steps': 'the final scores', 'floor': 'the floor'}
 ROLES = {
     'baseline': ('none', 'unguided'),
     'cfg': ('cfg',),
@@ -225,14 +226,15 @@ def _current(rows, meta):
         return [row for row in rows if row.get('key') in keys]
     blocks = (meta.get('final') or {}).get('seed_blocks') or []
     selection = (meta.get('search') or {}).get('seeds')
-    allowed = {'final': blocks, **dict.fromkeys(SELECTING, [selection] if selection else [])}
+    allowed = {'final': blocks, 'steps': blocks}
+    allowed |= dict.fromkeys(SELECTING, [selection] if selection else [])
     newest = {row['arm']: row.get('setting') for row in rows if row['phase'] == 'final'}
 
     def belongs(row):
         seeds, known = row.get('seeds'), allowed.get(row['phase'])
         if seeds and known and seeds not in known:
             return False
-        return row['phase'] != 'final' or row.get('setting') == newest[row['arm']]
+        return row['phase'] not in FRESH or row.get('setting') == newest.get(row['arm'])
 
     return [row for row in rows if belongs(row)]
 
@@ -258,6 +260,7 @@ def _samples(workdir, arms):
 def missing(study):
     """Return what a finished study would have and this one has not, as short sentences."""
     final, searched = study.of('final'), study.of('search')
+    mapped = ((study.meta.get('settings') or {}).get('extra') or {}).get('heatmap_arm', True)
     blocks = len((study.meta.get('final') or {}).get('seed_blocks') or [])
     counts = {arm: sum(row['arm'] == arm for row in final) for arm in study.arms}
     unscored = [arm for arm, count in counts.items() if not count]
@@ -276,7 +279,7 @@ def missing(study):
         partly and f'some of the {blocks} seed blocks of {named(partly)}',
         unsampled and f'sample images of {named(unsampled)}',
         not study.of('curve') and 'the score against guidance weight',
-        not study.of('heatmap') and 'the map over EMA lengths',
+        mapped and not study.of('heatmap') and 'the map over EMA lengths',
         not study.of('floor') and 'the score of real images (floor)',
     ]
     return [note for note in notes if note]

@@ -2,6 +2,7 @@
 
 import math
 
+from autoguide_jax.report import spent
 from autoguide_jax.report.curves import traces
 from autoguide_jax.report.drawing import plain_number
 from autoguide_jax.report.sheet import esc
@@ -146,6 +147,7 @@ def _name(study, arm):
 def settings(study):
     """What the search chose for each arm, and what an image costs with it."""
     names = ('w', 'EMA, main', 'EMA, guide', 'interval of σ', 'calls per image', 'computation')
+    names += ('training',)
     heads = ''.join(
         f'<th>{name}</th>' for name in (*names, 'seconds per 1000 images, drawn and scored')
     )
@@ -155,6 +157,7 @@ def settings(study):
 
 def _settings_row(study, arm):
     setting, rows = study.chosen(arm), study.of('final', arm)
+    price, trained = study.cost(arm), spent.training(study, arm)
     guided = any(setting.get(who) for who in ('guide', 'uncond'))
     guide = std_of(setting, 'guide')
     guide = std_of(setting, 'uncond') if guide is None else guide
@@ -164,7 +167,8 @@ def _settings_row(study, arm):
         _plain(guide),
         _cell(_interval(setting.get('interval')) if guided else None),
         _cell(_calls(rows)),
-        _cell(times(study.cost(arm)) if study.cost(arm) else None),
+        _cell(times(price) if price else None),
+        _cell(times(trained) if trained else None),
         _cell(_seconds(rows)),
     ]
     return f'<tr data-arm="{esc(arm)}">{name_of(study, arm)}{"".join(cells)}</tr>'

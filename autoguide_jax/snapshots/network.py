@@ -88,18 +88,43 @@ def load_network(
     Errors: ValueError for a nimg without snapshot (the nearest are named), or a std that the
     snapshots cannot give within max_fit_error (what they can is named); FileNotFoundError.
     """
-    run = files.path(run_dir)
-    config = files.read_json(run / 'config.json')
+    record = _record(run_dir)
+    found = posthoc.read_many(run_dir, [(std, nimg)], None, max_fit_error)
+    return next(_networks(record, found, place))
+
+
+def load_networks(
+    run_dir,
+    targets,
+    max_bytes: int | None = None,
+    max_fit_error: float = posthoc.MAX_FIT_ERROR,
+    place: Callable[[Any], Any] = jax.device_put,
+):
+    """Yield the Networks of targets [(std, nimg or None)] in order, each as load_network gives it.
+
+    Each snapshot is read once for all. max_bytes: host memory of the sums of one reading, as
+    posthoc.reconstruct_many, which see. Errors: those of load_network, of all targets in one.
+    """
+    record = _record(run_dir)
+    found = posthoc.read_many(run_dir, targets, max_bytes, max_fit_error)
+    return _networks(record, found, place)
+
+
+def _record(run_dir):
+    """Return what the networks of a run have in common."""
+    config = files.read_json(files.path(run_dir) / 'config.json')
     denoiser = build_denoiser(config)
-    leaves, report = posthoc.read(run, std, nimg, max_fit_error)
-    variables = {'params': {}, 'buffers': {}} | archive.unflatten(leaves)
-    return Network(
-        denoiser=denoiser,
-        variables=place(variables),
-        config=config,
-        run=str(run),
-        nimg=report.nimg,
-        std=report.std,
-        content_hash=archive.content_hash(leaves),
-        report=report,
-    )
+    return {'denoiser': denoiser, 'config': config, 'run': str(files.path(run_dir))}
+
+
+def _networks(record, found, place):
+    for leaves, report in found:
+        variables = {'params': {}, 'buffers': {}} | archive.unflatten(leaves)
+        yield Network(
+            **record,
+            variables=place(variables),
+            nimg=report.nimg,
+            std=report.std,
+            content_hash=archive.content_hash(leaves),
+            report=report,
+        )

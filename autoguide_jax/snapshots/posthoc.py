@@ -1,126 +1,79 @@
-"""Any EMA length from the snapshots of a run (equations in autoguide_jax/ema.py), with its errors.
+"""Any EMA length from the snapshots of a run (equations in autoguide_jax/ema.py), many at once.
 
     RUN/posthoc/index.jsonl   reconstructions, each with the hash of the snapshots it was made from
 
-Policy. Predicted profile errors above 1 % and rounding noise above 0.5 % are a warning; above
-max_fit_error, 10 % unless set, the network is refused and what is reachable is said. Sixteen
-snapshots with stds 0.05 and 0.10 reach 0.022 … 0.25 in this way, 0.042 … 0.15 without a warning.
+A sum reads every snapshot up to its moment, so sixteen lengths read one after the other read the
+run sixteen times. Here targets that fit in memory together are one reading: each file is opened
+once for all that use it. The numbers are those of one at a time, bit for bit: same coefficients,
+same order, float64.
 """
 
 import dataclasses
 import warnings
 
-import numpy as np
-
-from autoguide_jax import ema, files
+from autoguide_jax import files, stop
 from autoguide_jax.snapshots import archive
+from autoguide_jax.snapshots.assessment import MAX_FIT_ERROR, Report, assess, assess_many
+from autoguide_jax.snapshots.reading import Sizes, Term, files_of, groups_of, read_together
 
-# Relative rms error of rounding one weight to the stored dtype, measured; 2¹³ apart.
-ROUNDING = {'float32': 2.6e-8, 'float16': 2.1e-4}
-WARN_FIT_ERROR, WARN_ROUNDING, MAX_FIT_ERROR = 0.01, 0.005, 0.10
-# Smaller coefficients change less than float32 rounding does: their files are not even read.
-NEGLIGIBLE = 1e-10
+__all__ = ['MAX_FIT_ERROR', 'ReadingPlan', 'Report', 'assess', 'held_bytes', 'read_many']
+__all__ += ['reading_plan', 'reconstruct', 'reconstruct_many', 'save_reconstruction']
+__all__ += ['save_reconstructions']
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """How well a network of EMA length std stands for the one that tracking would have given.
+class ReadingPlan:
+    """What it takes to read networks of one run.
 
-    fit_error: relative L2 error of the EMA profile; 0 if tracked. noise_gain: ‖coefficients‖₂.
-    rounding_noise: predicted relative weight noise from the dtype of the snapshots.
-    sources, coefficients: the snapshots and the weight of each. warning: '' or what to mind.
+    groups: Reports of the targets, those of one reading together, in the order they were given.
+    opens: files opened, in all readings. read_bytes: their bytes. peak_bytes: host memory of the
+    largest group while it is read. Bytes are exact where all snapshots of a dtype are equally long.
     """
 
-    nimg: int
-    std: float
-    fit_error: float
-    noise_gain: float
-    rounding_noise: float
-    sources: tuple[archive.Snapshot, ...]
-    coefficients: tuple[float, ...]
-    warning: str = ''
+    groups: tuple[tuple[Report, ...], ...]
+    opens: int
+    read_bytes: int
+    peak_bytes: int
 
     @property
-    def tracked(self) -> bool:
-        """True if this very EMA was tracked in training and is read as it is."""
-        return archive.same((self.sources[-1].nimg, self.sources[-1].std), (self.nimg, self.std))
-
-    @property
-    def sources_hash(self) -> str:
-        """Identify the target and the contents it is made from."""
-        contents = [[s.nimg, s.std, s.sha256] for s in self.sources]
-        return files.content_hash([self.nimg, self.std, contents])
+    def readings(self) -> int:
+        """How often the snapshots are read."""
+        return len(self.groups)
 
 
-def _moment(run_dir, snapshots, nimg):
-    """Return the nimg meant: the latest if None, otherwise one that there is."""
-    known = sorted({s.nimg for s in snapshots})
-    if not known:
+def reading_plan(
+    run_dir, targets, max_bytes: int | None = None, max_fit_error=MAX_FIT_ERROR
+) -> ReadingPlan:
+    """Return what reconstruct_many will read for targets [(std, nimg or None)]; reads no weights.
+
+    max_bytes: as there. Errors: as reconstruct_many.
+    """
+    return _plan(run_dir, assess_many(run_dir, targets, max_fit_error), max_bytes)
+
+
+def _plan(run_dir, reports, max_bytes):
+    run, sizes = files.path(run_dir), Sizes(files.path(run_dir))
+    groups = groups_of(_terms(run, reports), sizes, max_bytes)
+    opened = [[term for term, _ in files_of(group)] for group in groups]
+    rest = iter(reports)
+    return ReadingPlan(
+        groups=tuple(tuple(next(rest) for _ in group) for group in groups),
+        opens=sum(map(len, opened)),
+        read_bytes=sum(sizes.file(term) for terms in opened for term in terms),
+        peak_bytes=max((sum(map(sizes.summed, group)) for group in groups), default=0),
+    )
+
+
+def held_bytes(run_dir) -> int:
+    """Return the bytes of any one network of a run on the host, float32, from a file's size.
+
+    Errors: ValueError if there are no snapshots.
+    """
+    found = archive.list_snapshots(run_dir)
+    if not found:
         raise ValueError(f'{run_dir}: no snapshots (no rows in snapshots/index.jsonl)')
-    if nimg is None:
-        return known[-1]
-    if nimg not in known:
-        near = sorted(sorted(known, key=lambda k: abs(k - nimg))[:2])
-        raise ValueError(
-            f'{run_dir}: no snapshot at nimg {nimg}; the nearest: {", ".join(map(str, near))}'
-        )
-    return int(nimg)
-
-
-def assess(run_dir, std: float, nimg: int | None = None, max_fit_error=MAX_FIT_ERROR) -> Report:
-    """Return the Report of a network of EMA length std at nimg (None: the latest snapshot).
-
-    Reads the index alone. Errors: ValueError for a nimg without snapshot, a std outside
-    (0, 0.2887], or one that the snapshots cannot give within max_fit_error; of a single snapshot
-    there is no other length than its own.
-    """
-    ema.std_to_gamma(std)
-    snapshots = archive.list_snapshots(run_dir)
-    nimg = _moment(run_dir, snapshots, nimg)
-    for s in snapshots:
-        if archive.same((s.nimg, s.std), (nimg, std)):
-            return Report(nimg, s.std, 0.0, 1.0, ROUNDING[s.dtype], (s,), (1.0,))
-    used = tuple(s for s in snapshots if s.nimg <= nimg)
-    if len(used) == 1:
-        raise ValueError(
-            f'{run_dir}: EMA std {std:g} at nimg {nimg} cannot be made of one snapshot, of std '
-            f'{used[0].std:g}. Ask for that, or add snapshots'
-        )
-    profiles = [s.nimg for s in used], [s.std for s in used]
-    x = ema.posthoc_coefficients(*profiles, nimg, std)[:, 0]
-    fit_error, gain = (float(v[0]) for v in ema.profile_error(*profiles, nimg, std))
-    rounding = float(np.linalg.norm(x * [ROUNDING[s.dtype] for s in used]))
-    report = Report(nimg, float(std), fit_error, gain, rounding, used, tuple(x.tolist()))
-    text = _judge(run_dir, report)
-    if max(fit_error, rounding) > max_fit_error:
-        raise ValueError(f'{text}. {_advice(report, profiles, max_fit_error)}')
-    return dataclasses.replace(report, warning=text)
-
-
-def _judge(run_dir, report):
-    """Return what is wrong with a reconstruction, '' if nothing is worth saying."""
-    faults = []
-    if report.fit_error > WARN_FIT_ERROR:
-        faults.append(f'EMA profile {report.fit_error:.1%} off')
-    if report.rounding_noise > WARN_ROUNDING:
-        faults.append(f'{report.rounding_noise:.1%} weight noise from the dtype of the snapshots')
-    if not faults:
-        return ''
-    stds = sorted({s.std for s in report.sources})
-    return (
-        f'{run_dir}: EMA std {report.std:g} at nimg {report.nimg} from {len(report.sources)} '
-        f'snapshots (tracked stds {", ".join(f"{s:g}" for s in stds)}): {" and ".join(faults)}'
-    )
-
-
-def _advice(report, profiles, limit):
-    ranges = ema.reachable(*profiles, report.nimg, limit)
-    spans = ', '.join(f'{low:.3g} to {high:.3g}' for low, high in ranges)
-    return (
-        f'The limit is {limit:.0%} (max_fit_error); within it: '
-        f'{spans or "only the tracked stds"}. Save snapshots more often (train.snapshot_nimg), or '
-        f'track a third std near {report.std:g}'
-    )
+    [terms] = _terms(files.path(run_dir), [assess(run_dir, found[-1].std, among=found)])
+    return Sizes(files.path(run_dir)).held(terms)
 
 
 def reconstruct(
@@ -129,81 +82,94 @@ def reconstruct(
     """Return (params, Report) of EMA length std at nimg: nested dict of float32 numpy arrays.
 
     A tracked EMA is read as it is; any other is the sum of all snapshots up to nimg in float64.
-    Host memory: two models and a leaf. Warns and refuses as the head of this file says.
+    Host memory: two models and a leaf. Warns and refuses as the head of assessment.py says.
     """
-    leaves, report = read(run_dir, std, nimg, max_fit_error)
+    [(leaves, report)] = read_many(run_dir, [(std, nimg)], None, max_fit_error)
     return archive.unflatten(leaves)['params'], report
 
 
-def read(run_dir, std, nimg=None, max_fit_error=MAX_FIT_ERROR) -> tuple[dict, Report]:
-    """Return ({'params/…': float32, 'buffers/…': …}, Report); as reconstruct, which see."""
-    report = assess(run_dir, std, nimg, max_fit_error)
-    if report.warning:
-        warnings.warn(report.warning, stacklevel=3)
-    if (done := _saved(run_dir, report)) is not None:
-        return _sum([done], [1.0]), report
-    folder = files.path(run_dir) / 'snapshots'
-    return _sum([folder / s.file for s in report.sources], report.coefficients), report
+def reconstruct_many(run_dir, targets, max_bytes: int | None = None, max_fit_error=MAX_FIT_ERROR):
+    """Yield (params, Report) of every target (std, nimg or None), in order, as reconstruct does.
+
+    max_bytes: host memory of the sums of one reading, twice that of the networks themselves (once
+    for tracked ones); targets that do not fit together are further readings, each of its own
+    files alone. None = one reading. Errors: one ValueError with all that is wrong with any target,
+    at the call, before any weight is read.
+    """
+    found = read_many(run_dir, targets, max_bytes, max_fit_error)
+    return ((archive.unflatten(leaves)['params'], report) for leaves, report in found)
 
 
-def _sum(paths, coefficients):
-    """Return Σ coefficient·file, leaf by leaf in float64, rounded once to float32."""
-    if list(coefficients) == [1.0]:
-        with files.open_npz(paths[0]) as arrays:
-            return {n: _as_stored(n, arrays[n]) for n in arrays}
-    total = {}
-    for path, c in zip(paths, coefficients):
-        if abs(c) < NEGLIGIBLE:
-            continue
-        with files.open_npz(path) as arrays:
-            names = [n for n in arrays if n.startswith('params/')]
-            if total and names != list(total):
-                raise ValueError(f'{path}: other weights than in the snapshots before it')
-            for name in names:
-                leaf = arrays[name]
-                if name not in total:
-                    total[name] = np.zeros(leaf.shape)
-                if total[name].shape != leaf.shape:
-                    raise ValueError(f'{path}: {name} has another shape than before, {leaf.shape}')
-                _add(total[name], leaf, c)
-    for name in total:
-        total[name] = total[name].astype(np.float32)
-    with files.open_npz(paths[-1]) as arrays:
-        return total | {n: arrays[n] for n in arrays if n.startswith('buffers/')}
+def read_many(run_dir, targets, max_bytes=None, max_fit_error=MAX_FIT_ERROR):
+    """Yield ({'params/…': float32, 'buffers/…': …}, Report); as reconstruct_many, which see."""
+    reports = assess_many(run_dir, targets, max_fit_error)
+    for report in reports:
+        if report.warning:
+            warnings.warn(report.warning, stacklevel=3)
+    return _read(run_dir, reports, max_bytes)
 
 
-def _as_stored(name, array):
-    return array.astype(np.float32, copy=False) if name.startswith('params/') else array
+def _read(run_dir, reports, max_bytes):
+    """Yield (leaves, Report) of every Report, in order."""
+    run, rest = files.path(run_dir), iter(reports)
+    groups = groups_of(_terms(run, reports), Sizes(run), max_bytes)
+    for i, group in enumerate(groups):
+        label = f'{run} (reading {i + 1} of {len(groups)})' if len(groups) > 1 else str(run)
+        for leaves in read_together(run, group, label):
+            yield leaves, next(rest)
 
 
-def _add(total, leaf, c, block=1 << 17):
-    """total += c·leaf in float64, without a float64 copy of the leaf."""
-    total, leaf = total.reshape(-1), leaf.reshape(-1)
-    for i in range(0, leaf.size, block):
-        total[i : i + block] += np.multiply(leaf[i : i + block], c, dtype=np.float64)
+def _terms(run, reports):
+    """Return the Terms of each Report: of its stored reconstruction, or of its snapshots."""
+    stored = _stored(run)
+    targets = []
+    for r in reports:
+        if file := stored.get(r.sources_hash):
+            targets.append([Term(r.nimg, r.std, file, 'float32', 1.0)])
+        else:
+            pairs = zip(r.sources, r.coefficients)
+            targets.append(
+                [Term(s.nimg, s.std, f'snapshots/{s.file}', s.dtype, c) for s, c in pairs]
+            )
+    return targets
 
 
-def _saved(run_dir, report):
-    """Return the file of a reconstruction made from the very same snapshots, or None."""
-    folder = files.path(run_dir) / 'posthoc'
-    rows = files.read_jsonl(folder / 'index.jsonl')
-    found = [r['file'] for r in rows if r['sources'] == report.sources_hash]
-    return folder / found[-1] if found else None
+def _stored(run):
+    """Return sources_hash → file of the reconstructions in RUN/posthoc; the latest of each."""
+    rows = files.read_jsonl(run / 'posthoc' / 'index.jsonl')
+    return {row['sources']: f'posthoc/{row["file"]}' for row in rows}
 
 
 def save_reconstruction(run_dir, std: float, nimg: int | None = None, max_fit_error=MAX_FIT_ERROR):
     """Store a reconstruction in RUN/posthoc, for load_network to use; return (path, Report).
 
-    A tracked EMA is not stored again: its snapshot's path is returned. Nor is one that was stored
-    and whose snapshots are still the same.
+    As save_reconstructions.
     """
-    report = assess(run_dir, std, nimg, max_fit_error)
-    if report.tracked:
-        return files.path(run_dir) / 'snapshots' / report.sources[0].file, report
-    if _saved(run_dir, report) is None:
-        leaves, report = read(run_dir, std, report.nimg, max_fit_error)
+    return save_reconstructions(run_dir, [(std, nimg)], None, max_fit_error)[0]
+
+
+def save_reconstructions(
+    run_dir, targets, max_bytes: int | None = None, max_fit_error=MAX_FIT_ERROR
+) -> list[tuple]:
+    """Store reconstructions of targets [(std, nimg)] in RUN/posthoc; return [(path, Report)].
+
+    A tracked EMA is not stored again: its snapshot's path is returned. Nor is one that was stored
+    and whose snapshots are still the same. max_bytes: as reconstruct_many; what one reading gave is
+    stored before the next, so an interrupted call goes on from there.
+    """
+    run = files.path(run_dir)
+    reports = assess_many(run_dir, targets, max_fit_error)
+    stored = _stored(run)
+    todo = {r.sources_hash: r for r in reports if not r.tracked and r.sources_hash not in stored}
+    for report in todo.values():
+        if report.warning:
+            warnings.warn(report.warning, stacklevel=2)
+    for done, (leaves, report) in enumerate(_read(run_dir, list(todo.values()), max_bytes)):
+        stop.check('reconstructing', saved=f'{done} EMA lengths in {run}/posthoc')
         facts = {'nimg': report.nimg, 'std': report.std, 'dtype': 'float32'}
         facts |= {'sources': report.sources_hash, 'fit_error': report.fit_error}
         facts |= {'noise_gain': report.noise_gain}
-        archive.write_arrays(files.path(run_dir) / 'posthoc', facts, leaves.items())
-    return _saved(run_dir, report), report
+        archive.write_arrays(run / 'posthoc', facts, leaves.items())
+    stored = _stored(run)
+    place = lambda r: f'snapshots/{r.sources[0].file}' if r.tracked else stored[r.sources_hash]
+    return [(run / place(report), report) for report in reports]

@@ -1,8 +1,8 @@
 """Train, search, score: a comparison of guidance methods in which every arm is tuned equally.
 
 1. Train every run. 2. For each arm search (w, EMA_m, EMA_g, interval) with the same number of
-evaluations on the selection seeds. 3. Score the chosen setting of each arm on fresh seeds. Rows go
-to results.jsonl and are never redone; `report` makes the page from them.
+evaluations on the selection seeds. 3. Score the chosen setting of each arm on fresh seeds. 4. Scan
+around it (scans.py). Rows go to results.jsonl and are never redone; `report` makes the page.
 """
 
 import dataclasses
@@ -11,32 +11,40 @@ import time
 
 import numpy as np
 
-from autoguide_jax import autoencoder, config, files, latents, stop, train
+from autoguide_jax import autoencoder, budget, config, files, latents, stop, tables, train
 from autoguide_jax.claims import decisions
 from autoguide_jax.evaluator import Evaluator
 from autoguide_jax.generation import Programs
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer, defined
-from autoguide_jax.search import minimise, rank
-from autoguide_jax.seeds import sample_labels
+from autoguide_jax.search import Drawn, drive
+from autoguide_jax.study import scans
+from autoguide_jax.study.costs import Costs, asked, trained
 from autoguide_jax.study.record import Record, mean_and_spread
+from autoguide_jax.study.tuning import axes
+
+PLAN = 'At most: as if guides always acted, and nothing were there yet.'
 
 
 def main(settings, workdir):
     """Run the comparison in workdir, or what is left of it; returns the table of arms."""
     study = Study(settings, workdir, open_autoencoder(settings))
     with stop.watch():
+        study.plan()
         study.write()
         try:
             study.train()
             study.open()
             with Progress(study.images_to_score(), 'img', 'score') as bar:
                 study.search(bar)
+                study.within_budget()
                 study.final(bar)
-                study.scans(bar)
+                scans.curves(study, bar)
+                scans.steps(study, bar)
             study.floor()
-            study.grids()
+            scans.grids(study)
+            scans.slider(study)
             study.finished = True
         finally:
             study.write()
@@ -73,11 +81,29 @@ class Study(Record):
     def __init__(self, settings, workdir, vae=None):
         super().__init__(settings, workdir)
         self.chosen, self.vae = {}, vae
+        known = self.old.get('networks') if 'rows' in self.old else None
+        self.costs, self.others = Costs(settings, self.workdir, known), []
+
+    def plan(self):
+        """Say what the study will cost at most, and refuse it if that is beyond the budget."""
+        if 'rows' in self.old:
+            return  # it is finished
+        stages, rates = self.costs.stages(), self.costs.rates()
+        print(tables.render(budget.rows(stages, rates)), file=sys.stderr)
+        print(PLAN, file=sys.stderr)
+        if unknown := self.costs.check():
+            print(f'{unknown}; they are checked as they become known', file=sys.stderr)
+
+    def within_budget(self):
+        """Refuse to go on if what was measured by now says that the budget does not suffice."""
+        if 'rows' not in self.old:
+            self.costs.check()
 
     def train(self):
         """Train every run that is not finished."""
         for name, run in self.settings.runs.items():
             stop.check('training', saved=f'finished runs in {self.workdir}')
+            self.within_budget()
             with self.clock(f'train {name}'):
                 train.main(run, self.workdir / 'runs' / name)
 
@@ -131,33 +157,37 @@ class Study(Record):
 
     def axes(self, arm):
         """Names of what is searched for an arm."""
-        names = ['main_std']
-        if arm.guide or arm.uncond:
-            names += [] if arm.same_std else ['guide_std']
-            names += ['weight']
-        return names + (['lo', 'hi'] if arm.search_interval else [])
+        return axes(arm)
 
     def search(self, bar):
         """Find the setting of every arm; same budget, same seeds for all."""
         s = self.settings.search
         for name, arm in self.settings.arms.items():
-            trace = []
+            drawn = Drawn()
 
-            def objective(point, name=name, arm=arm, trace=trace):
-                pair = self.pair(arm, **point)
-                row = self.scorer.score(pair, s.first_seed, s.images, phase='search', arm=name)
-                trace.append((row['metrics'][self.settings.metrics[0]], point))
-                bar.update(s.images)
-                return trace[-1][0]
+            def objective(trials, name=name, drawn=drawn):
+                values = []
+                for trial in trials:
+                    values.append(self.value(name, trial))
+                    bar.update(drawn.add(trial))
+                return values
 
             with self.clock('search'):
-                minimise(objective, self.axes(arm), s)
-            bar.update((s.budget - len(trace)) * s.images)  # fewer points than budget: one axis
-            best, self.chosen[name] = min(trace, key=lambda item: rank(item[0]))
-            if best is None:
+                found = drive(s.build(), s.space(arm), s.images, objective)
+            bar.update(s.budget * s.images - found.images)  # a search may end earlier
+            self.chosen[name] = found.best or found.trials[0][0].point
+            if found.best is None:
                 first = self.settings.metrics[0]
                 text = f'search of {name}: {first} has no value anywhere, the first point is taken'
                 print(text, file=sys.stderr)
+
+    def value(self, name, trial):
+        """What a Trial of an arm scores; those of fewer images are rows of the phase 'screen'."""
+        s = self.settings.search
+        pair = self.pair(self.settings.arms[name], **trial.point)
+        phase = 'search' if trial.images == s.images else 'screen'
+        row = self.scorer.score(pair, s.first_seed, trial.images, phase=phase, arm=name)
+        return row['metrics'][self.settings.metrics[0]]
 
     def final(self, bar):
         """Score the chosen settings on fresh seeds, one row per repeat."""
@@ -169,45 +199,6 @@ class Study(Record):
                     first = s.first_seed + i * s.images
                     self.scorer.score(pair, first, s.images, phase='final', arm=name)
                     bar.update(s.images)
-
-    def scans(self, bar):
-        """Score against w, and the map of EMA lengths, around the chosen settings."""
-        s, extra = self.settings.search, self.settings.extra
-        points = []
-        for name, arm in self.settings.arms.items():
-            if 'weight' in self.axes(arm):
-                for weight in extra.weights:
-                    points.append(('curve', name, {**self.chosen[name], 'weight': weight}))
-        if extra.heatmap_arm:
-            for a in extra.heatmap_stds:
-                for b in extra.heatmap_stds:
-                    point = {**self.chosen[extra.heatmap_arm], 'main_std': a, 'guide_std': b}
-                    points.append(('heatmap', extra.heatmap_arm, point))
-        with self.clock('scans'):
-            for phase, name, point in points:
-                pair = self.pair(self.settings.arms[name], **point)
-                self.scorer.score(pair, s.first_seed, s.images, phase=phase, arm=name)
-                bar.update(s.images)
-
-    def grids(self):
-        """The first images of the final seeds, same seeds and labels in every arm."""
-        count, first = self.settings.extra.grid, self.settings.final.first_seed
-        with self.clock('grids'):
-            for name, arm in self.settings.arms.items():
-                target = self.workdir / 'samples' / f'{name}.npz'
-                mark = [count, *(row['key'] for row in self.final_rows(name))]
-                mark = files.content_hash(mark)
-                if target.exists():
-                    with files.open_npz(target) as old:
-                        if str(old['final_rows']) == mark:
-                            continue
-                calls, rules = self.scorer.networks.calls(self.pair(arm, **self.chosen[name]))
-                classes = calls[0].network.config['network'].get('label_dim', 0)
-                seeds = np.arange(first, first + count)
-                labels = sample_labels(seeds, classes, self.settings.classes)
-                images = self.programs.all_images(calls, rules, seeds, labels)
-                arrays = {'images': images, 'labels': labels, 'seeds': seeds}
-                files.save_npz(target, {**arrays, 'final_rows': np.array(mark)})
 
     def floor(self):
         """Real images scored like samples: what the metrics say of the truth at this count."""
@@ -252,6 +243,8 @@ class Study(Record):
         s = self.settings
         arms = {name: dataclasses.asdict(arm) for name, arm in s.arms.items()}
         for name, arm in arms.items():
+            arm['trained'] = trained(s.arms[name], s.runs)
+            arm['training_flops'] = self.costs.training(s.arms[name])
             before = self.old.get('arms', {}).get(name, {}).get('chosen')
             arm['chosen'] = self.chosen.get(name, before)
             arm['searched'] = self.axes(s.arms[name])
@@ -264,6 +257,7 @@ class Study(Record):
             'sampler': config.to_dict(s.sampler),
             'arms': arms,
             'runs': list(s.runs),
+            'networks': self.costs.describe(),
             'search': {
                 'budget': s.search.budget,
                 'images': s.search.images,
@@ -274,16 +268,12 @@ class Study(Record):
         }
         if hasattr(self, 'scorer'):
             record.update(self.evaluator.describe())
-            record['compilations'] = self.old.get('compilations', 0) + self.programs.count
+            compiled = sum(programs.count for programs in [self.programs, *self.others])
+            record['compilations'] = self.old.get('compilations', 0) + compiled
             if self.finished:
                 record['rows'] = list(self.scorer.used)
         return record
 
     def images_to_score(self):
         """Number of images that search, scans and final scores ask for."""
-        s, arms = self.settings, self.settings.arms
-        guided = sum('weight' in self.axes(arm) for arm in arms.values())
-        scans = guided * len(s.extra.weights)
-        scans += len(s.extra.heatmap_stds) ** 2 if s.extra.heatmap_arm else 0
-        searched = len(arms) * s.search.budget * s.search.images
-        return searched + scans * s.search.images + len(arms) * s.final.repeats * s.final.images
+        return sum(ask.images for ask in asked(self.settings) if ask.evaluations)

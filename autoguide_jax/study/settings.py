@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 
 from autoguide_jax import config
 from autoguide_jax.autoencoder import check_dtype
+from autoguide_jax.budget import Budget
 from autoguide_jax.metrics import minimised
 from autoguide_jax.run_settings import Settings as TrainSettings
-from autoguide_jax.search import SearchSettings
 from autoguide_jax.seeds import check_classes
 from autoguide_jax.study.order import ordered
+from autoguide_jax.study.samplers import sampler_of
+from autoguide_jax.study.tuning import SearchSettings
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,27 @@ class ExtraSettings:
       weights: guidance weights of the score-against-w curves; empty = none
       heatmap_arm: arm whose EMA_m × EMA_g map is drawn; empty = none
       heatmap_stds: EMA lengths of the map
+      steps: numbers of sampler steps that the chosen settings are scored with too, on the final
+        seeds: the distance at equal computation; empty = only those of the sampler
+      steps_arms: arms that are; empty = all
       grid: images per arm in the sample grid
+      slider: images per guided arm and weight of weights, same seeds and labels; 0 = none
     """
 
     weights: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0)
     heatmap_arm: str = ''
     heatmap_stds: tuple[float, ...] = (0.05, 0.10, 0.15, 0.20)
+    steps: tuple[int, ...] = ()
+    steps_arms: tuple[str, ...] = ()
     grid: int = 100
+    slider: int = 36
+
+    def __post_init__(self):
+        for name in ('weights', 'steps', 'steps_arms'):
+            if len(set(given := getattr(self, name))) < len(given):
+                raise ValueError(f'{name} ({given}) names one twice')
+        if self.grid < 0 or self.slider < 0:
+            raise ValueError(f'grid ({self.grid}) and slider ({self.slider}) must be ≥ 0')
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,7 @@ class Settings:
       search: how the settings of each arm are found
       final: how the found settings are scored
       extra: scans for the figures
+      budget: what the study may cost at most
       sampler: the sampler
       data: the real images to compare with, with their labels
       features: the network whose features are compared
@@ -110,6 +127,7 @@ class Settings:
     search: SearchSettings = field(default_factory=SearchSettings)
     final: FinalSettings = field(default_factory=FinalSettings)
     extra: ExtraSettings = field(default_factory=ExtraSettings)
+    budget: Budget = field(default_factory=Budget)
     sampler: config.Part = config.part('autoguide_jax.samplers:table', name='heun')
     data: config.Part = config.part('autoguide_jax.data:table', name='digits')
     features: config.Part = config.part('autoguide_jax.metrics.features:table', name='classifier')
@@ -132,6 +150,7 @@ class Settings:
                     raise ValueError(
                         f'arms.{name}.{role} ({run}) is not a run; known: {", ".join(self.runs)}'
                     )
+        self.search.check(self.arms)
         minimised(self.metrics)
         check_dtype('vae_dtype', self.vae_dtype)
         check_classes(self.classes)
@@ -145,3 +164,7 @@ class Settings:
             )
         if self.extra.heatmap_arm and self.extra.heatmap_arm not in self.arms:
             raise ValueError(f'extra.heatmap_arm ({self.extra.heatmap_arm}) is not an arm')
+        if unknown := set(self.extra.steps_arms) - set(self.arms):
+            raise ValueError(f'extra.steps_arms: {unknown.pop()} is not an arm: {list(self.arms)}')
+        for steps in self.extra.steps:
+            sampler_of(self.sampler, steps)

@@ -34,7 +34,7 @@ def build(sweep, drawn, opening=None, scores=''):
     title, first = opening or (words.heading(sweep), _opening(sweep))
     parts = [
         ('', first),
-        ('Scores', scores),
+        ('Scores', scores or _fresh(sweep)),
         ('Charts', _charts(sweep, drawn)),
         ('Samples', _samples(sweep, shown)),
         ('Search', _search(sweep)),
@@ -101,27 +101,37 @@ def _strips(sweep, shown):
 
 
 def _search(sweep):
-    search = sweep.meta.get('search') or {}
-    if not sweep.full or not search or search.get('name') == 'grid':
+    if not sweep.full or not sweep.search:
         return ''
-    settings = ', '.join(f'{k} = {v}' for k, v in (search.get('settings') or {}).items())
-    told = f'{search.get("name")}: {settings}' if settings else str(search.get('name'))
+    name, rest = sweep.search.get('name'), sweep.search.get('settings')
+    rest = rest or {k: v for k, v in sweep.search.items() if k not in ('name', 'settings')}
+    told = f'{name}: {", ".join(f"{k} = {v}" for k, v in rest.items())}' if rest else str(name)
     found = views.spent(sweep).get(sweep.counts[-1]) or []
-    spent = (
-        f' The last of {found[-1][0]} images drew a best of {found[-1][1]:.4g}.' if found else ''
-    )
+    spent = f' Its best was {found[-1][1]:.4g} after {found[-1][0]} images.' if found else ''
     return f'<p>{esc(told)}.{esc(spent)}</p>{place("search")}'
+
+
+def _fresh(sweep):
+    """The settings that were scored again on fresh seeds."""
+    if not sweep.fresh:
+        return ''
+    sets = sweep.fresh[0].stat(sweep.distance).n
+    return (
+        f'<p>The best settings of the search, scored again on {sets} set(s) of seeds that chose '
+        f'nothing: the numbers to quote.</p>{table.build(sweep, sweep.fresh)}'
+    )
 
 
 def _table(sweep):
     if not sweep.full:
         return ''
     count, most = len(sweep.full), table.MOST
+    best = table.build(sweep, sweep.full[:most])
     cut = f'The {most} best of {count} settings; with scripts allowed, all.' if count > most else ''
     return (
         f'<p>Mean ± {"standard deviation" if len(sweep.full[0].rows) > 1 else "standard error"}, '
         f'{sweep.counts[-1]} images for each set of seeds.</p><div data-static><p class="note">'
-        f'{cut}</p>{table.build(sweep)}</div>{place("table")}<p class="note key"><b>best</b> '
+        f'{cut}</p>{best}</div>{place("table")}<p class="note key"><b>best</b> '
         'lowest mean <i>tie</i> the 95 % interval of the difference to the best, on the same '
         'seeds, holds 0. Computation: floating-point operations per image, relative to the main '
         'network alone. Calls: evaluations of the main network + of guides.</p>'

@@ -1,7 +1,8 @@
 """A sweep or a search as its page sees it: axes that vary, and scores by setting and image count.
 
 A point has a value on every axis; None where the axis says nothing (the guide's, at w = 1). Scores
-over different numbers of images are never put into one mean: they are entries of their own.
+over different numbers of images are never put into one mean: they are entries of their own. So are
+the scores of a search and those that its best settings had on fresh seeds, which alone are quoted.
 """
 
 import dataclasses
@@ -22,6 +23,8 @@ from autoguide_jax.report.stats import (
     title_of,
 )
 
+CONFIRM = 'confirm'
+SEARCHED = ('search', CONFIRM)
 ROLES = ('main', 'guide', 'uncond')
 OF_GUIDES = ('guide_', 'uncond_', 'alpha', 'interval_')
 TITLES = {
@@ -36,6 +39,7 @@ TITLES = {
     'main_run': 'main',
     'guide_run': 'guide',
     'uncond_run': 'uncond.',
+    'sampler_num_steps': 'steps',
     'interval_lo': 'σ above',
     'interval_hi': 'σ up to',
 }
@@ -70,14 +74,16 @@ class Entry:
 class Sweep:
     """What the workdir of a sweep or search holds.
 
-    rows: scored rows in the order of the table, each with its line there (from 1) as 'line'; axes:
-    name → values that occur, ascending; fixed: what all settings share.
+    rows: scored rows in the order of the table, each with its line there (from 1) as 'line';
+    confirmed: entries of settings that a search scored again on fresh seeds; entries: all others;
+    axes: name → values that occur, ascending; fixed: what all settings share.
     """
 
     workdir: Any
     meta: dict
     rows: list[dict]
     entries: list[Entry]
+    confirmed: list[Entry]
     axes: dict[str, list]
     fixed: dict[str, Any]
 
@@ -85,6 +91,12 @@ class Sweep:
     def score(self):
         """The settings under score."""
         return self.meta['settings']['score']
+
+    @property
+    def search(self):
+        """Name and settings of the search, {} for a grid."""
+        found = self.meta.get('search') or self.meta['settings'].get('search') or {}
+        return found if any(row.get('phase') in SEARCHED for row in self.rows) else {}
 
     @property
     def distance(self):
@@ -131,6 +143,12 @@ class Sweep:
         stats = {entry: entry.stat(self.distance) for entry in self.full}
         return marks(metric(self.distance), stats, self.excess)
 
+    @functools.cached_property
+    def fresh(self):
+        """Confirmed entries that have a distance, best first."""
+        known = [e for e in self.confirmed if e.stat(self.distance)]
+        return sorted(known, key=lambda e: e.stat(self.distance).mean)
+
     def excess(self, entry, other, name=None):
         """The Stat of a metric, None = the distance, in one entry less another, by seeds."""
         name = name or self.distance
@@ -159,7 +177,7 @@ def is_number(value):
 def point_of(row):
     """Axis → value of a row's setting: its networks' settings, its rule's, the interval's ends."""
     setting, found = dict(row['setting']), {}
-    for role in ROLES:
+    for role in (*ROLES, 'sampler'):
         for name, value in (setting.pop(role, None) or {}).items():
             found[f'{role}_{name}'] = value
     interval = setting.pop('interval', None)
@@ -191,13 +209,22 @@ def read(workdir):
     values = {name: _ordered({p.get(name) for p in points} - {None}) for name in names}
     axes = {name: found for name, found in values.items() if len(found) > 1}
     fixed = {name: found[0] for name, found in values.items() if len(found) == 1}
+    entries, confirmed = _entries(rows, points, axes)
+    return Sweep(workdir, meta, rows, entries, confirmed, axes, fixed)
+
+
+def _entries(rows, points, axes):
+    """(entries, those on fresh seeds) of rows at points."""
     groups = {}
     for row, point in zip(rows, points):
         mine = {name: point.get(name) for name in axes}
-        key = tuple(mine.values()), row['seeds'][1]
+        fresh = row.get('phase') == CONFIRM
+        key = tuple(mine.values()), row['seeds'][1], fresh
         groups.setdefault(key, (mine, {}))[1][tuple(row['seeds'])] = row
-    entries = [Entry(p, key[1], tuple(g.values())) for key, (p, g) in groups.items()]
-    return Sweep(workdir, meta, rows, entries, axes, fixed)
+    found = {True: [], False: []}
+    for (_, count, fresh), (point, group) in groups.items():
+        found[fresh].append(Entry(point, count, tuple(group.values())))
+    return found[False], found[True]
 
 
 def _rows(workdir, meta):

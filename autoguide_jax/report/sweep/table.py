@@ -9,13 +9,13 @@ from autoguide_jax.report.words import mean_and_spread, plus_minus, times
 MOST = 200  # rows in the page without its script
 
 
-def build(sweep):
-    """The table without its script: the best settings over the full number of images."""
+def build(sweep, entries):
+    """A table of entries, without scripts."""
     axes = ''.join(f'<th>{esc(values.title(name))}</th>' for name in sweep.axes)
     heads = ''.join(_head(sweep, name) for name in sweep.metrics)
     cost = '<th>computation</th><th>calls per image</th><th>seconds</th>'
     marks = sweep.marks
-    body = [_row(sweep, entry, marks.get(entry, '')) for entry in sweep.full[:MOST]]
+    body = [_row(sweep, entry, marks.get(entry, '')) for entry in entries]
     return table(f'<tr>{axes}{heads}{cost}</tr>', body)
 
 
@@ -47,11 +47,14 @@ def _stat(stat, places, mark):
 
 
 def rows(sweep):
-    """A dict per setting over the full number of images, best first: axes, metrics, cost, mark."""
+    """A dict per setting, best first: axes, metrics, cost, mark.
+
+    Those scored on fresh seeds if there are any, else all over the full number of images.
+    """
     places = sweep.places
     marks = sweep.marks
     found = []
-    for entry in sweep.full:
+    for entry in sweep.fresh or sweep.full:
         cell = lambda name: (s := entry.stat(name)) and plus_minus(s, places[name])  # noqa: B023
         relative = payload.cost(entry)[0]
         found.append(

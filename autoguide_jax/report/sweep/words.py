@@ -8,25 +8,26 @@ from autoguide_jax.report.words import excludes, interval_of, plus_minus, text_o
 
 def heading(sweep):
     """What the page is called."""
-    name = (sweep.meta.get('search') or {}).get('name')
-    searched = name and name != 'grid'
-    return f'A search of guidance settings: {name}' if searched else 'A sweep of guidance settings'
+    name = sweep.search.get('name')
+    return f'A search of guidance settings: {name}' if name else 'A sweep of guidance settings'
 
 
 def answer(sweep):
     """The best setting, how sure it is, and how far no guidance is behind."""
     if not sweep.full:
         return f'No setting has a value of {sweep.title(sweep.distance)}: {_why(sweep)}.'
-    best = sweep.full[0]
+    best = (sweep.fresh or sweep.full)[0]
     stat, places = best.stat(sweep.distance), sweep.places[sweep.distance]
     ends = interval_of(stat, places)
     between = f', 95\u00a0% interval {ends}' if ends else ''
     sets = f'{stat.n} sets' if stat.n > 1 else 'one set'
     texts = [
         f'Best is {values.point(best)}: {sweep.title(sweep.distance)} {plus_minus(stat, places)} '
-        f'over {sets} of seeds{between}'
+        f'over {sets} of {"fresh " * bool(sweep.fresh)}seeds{between}'
         + (f', the luckiest set {text_of(min(stat.values), places)}.' if stat.n > 1 else '.')
     ]
+    if sweep.fresh:
+        return ' '.join([*texts, _chosen(sweep, best)])
     ties = sum(mark == 'tie' for mark in sweep.marks.values())
     if ties:
         texts.append(
@@ -34,6 +35,20 @@ def answer(sweep):
             'same seeds.'
         )
     return ' '.join(texts + _unguided(sweep, best))
+
+
+def _chosen(sweep, best):
+    """What the search itself said of the setting that was best on fresh seeds."""
+    same = [entry for entry in sweep.full if entry.point == best.point]
+    again = f'{len(sweep.fresh)} settings were scored again'
+    if not same:
+        return f'{again}.'
+    place, stat = sweep.full.index(same[0]) + 1, same[0].stat(sweep.distance)
+    told = plus_minus(stat, sweep.places[sweep.distance])
+    return (
+        f'{again}; on the seeds of the search it was number {place} with {told}, a value that was '
+        'chosen for being low.'
+    )
 
 
 def _unguided(sweep, best):
@@ -77,17 +92,17 @@ def cost(sweep):
     rows = sweep.rows
     images, main, guide, total, seconds = 0, 0, 0, 0.0, 0.0
     for row in rows:
-        count, nfe = row['seeds'][1], row.get('nfe') or {}
+        count, nfe = row.get('drawn', row['seeds'][1]), row.get('nfe') or {}
         images += count
         main += count * (nfe.get('main') or 0)
         guide += count * (nfe.get('guide') or 0)
         total += count * ((row.get('cost') or {}).get('relative') or 0)
         seconds += row.get('seconds') or 0
     grouped = lambda n: f'{n:,.0f}'.replace(',', '\u2009')
-    settings = len({tuple(entry.point.values()) for entry in sweep.entries})
-    scored = f'{grouped(images)} in {grouped(len(rows))} scores of {grouped(settings)} settings'
+    settings = len({tuple(e.point.values()) for e in (*sweep.entries, *sweep.confirmed)})
+    scored = f'{grouped(images)} for {grouped(len(rows))} scores of {grouped(settings)} settings'
     found = [
-        ('images scored', scored),
+        ('images drawn', scored),
         ('network evaluations', f'{grouped(main)} of main, {grouped(guide)} of guides'),
         ('time', f'{duration(seconds)}, drawing and scoring'),
     ]
@@ -115,9 +130,9 @@ def notes(sweep):
         ('Intervals', behind),
         (
             'Best is luck',
-            f'The best of {len(sweep.full)} settings is a little too good, by luck: score it again '
-            'on other seeds before it is believed. Tie: the interval of the difference to the best '
-            'on the same seeds holds 0.',
+            f'The best of {len(sweep.full)} settings is a little too good, by luck: only scores '
+            'on seeds that chose nothing are to be quoted. Tie: the interval of the difference to '
+            'the best on the same seeds holds 0.',
         ),
         (
             'Other axes',

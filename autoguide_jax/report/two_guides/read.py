@@ -141,7 +141,7 @@ def fits(meta, rows, axes):
     """
     settings = meta['settings']
     roles = all((settings.get(role) or {}).get('run') for role in ('guide', 'uncond'))
-    grid = (meta.get('search') or {}).get('name', 'grid') == 'grid'
+    grid = all(row.get('phase', 'sweep') == 'sweep' for row in rows)
     if not roles or not grid or set(axes) - set(AXES) or len({r['seeds'][1] for r in rows}) > 1:
         return False
     first = settings['score']['metrics'][0]

@@ -1,0 +1,97 @@
+"""Line searches along one axis after the other, coarse to fine, as a person tunes: a local grid.
+
+The first sweep looks at values spread over the whole axis; every line then goes to the better side
+and halves its step, down to that of the axis (the paper's local grid, arXiv 2406.02507: w 0.05, EMA
+length 0.005). Sweeps repeat until none improves; then the whole box around the best is tried.
+"""
+
+from dataclasses import dataclass, field
+
+from autoguide_jax.search.trials import Scores, check_budget, evaluations, rank
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """Line searches along the axes in turn, all with all images.
+
+    Settings:
+      budget: evaluations; 0 = a tenth of the space, at least 8
+      order: names of the axes in the order of their turns; empty = that of the space
+      start: value of an axis where the search starts, by name; the middle of an axis without one
+      spread: steps that the first look along an axis divides it into
+      local_grid: whether all neighbours of the best, diagonal ones too, are tried in the end
+    """
+
+    budget: int = 0
+    order: tuple[str, ...] = ()
+    start: dict[str, float | str] = field(default_factory=dict)
+    spread: int = 3
+    local_grid: bool = True
+
+    def __post_init__(self):
+        check_budget(self.budget)
+        if self.spread < 1:
+            raise ValueError(f'spread ({self.spread}) must be at least 1')
+        if len(set(self.order)) < len(self.order):
+            raise ValueError(f'order ({", ".join(self.order)}): give every axis once')
+
+    def most(self, space, images):
+        """(evaluations, images) at most. Errors: ValueError for axes or values not in the space."""
+        self.begin(space)
+        budget = evaluations(self.budget, space)
+        return budget, budget * images
+
+    def begin(self, space):
+        """(place of the start, numbers of the axes in their order), of this space."""
+        for setting in ('order', 'start'):
+            unknown = [name for name in getattr(self, setting) if name not in space.axes]
+            if unknown:
+                known = ', '.join(space.axes)
+                raise ValueError(f'{setting} ({unknown[0]}) is not an axis; known: {known}')
+        names = list(space.axes)
+        order = [*self.order, *(name for name in names if name not in self.order)]
+        place = space.place({**space.point(space.middle()), **self.start}, 'start')
+        return place, [names.index(name) for name in order]
+
+    def __call__(self, space, images, seed=0):
+        """Search the space; see autoguide_jax.search. Errors: ValueError as `most`."""
+        return self.run(space, images, *self.begin(space))
+
+    def run(self, space, images, place, axes):
+        """The generator of a search."""
+        scores = Scores(space, images, self.most(space, images)[1])
+        steps = [max(1, round((n - 1) / self.spread)) for n in space.shape]
+        yield from scores.ask([place])
+        for axis in axes:
+            place = yield from line(scores, place, axis, steps[axis], whole=True)
+        moved = True
+        while moved and scores.spent < scores.budget:
+            before, steps = place, [(step + 1) // 2 for step in steps]
+            for axis in axes:
+                place = yield from line(scores, place, axis, steps[axis])
+            if place == before and max(steps) == 1 and self.local_grid:
+                yield from scores.ask(space.box(place))
+                place = scores.ordered()[0]
+            moved = place != before or max(steps) > 1
+        return scores.best()
+
+
+def line(scores, place, axis, step, whole=False):
+    """The best place on a line along one axis: first the whole line, or one step to each side."""
+    space, count = scores.space, scores.space.shape[axis]
+    at = lambda i: (*place[:axis], i, *place[axis + 1 :])
+    value = lambda i: rank(scores.of(scores.images).get(at(i)))
+    best = place[axis]
+    if not space.numeric[axis]:
+        yield from scores.ask([at(i) for i in space.beside(axis, best)])
+        return at(min(range(count), key=lambda i: (value(i), i != best)))
+    look = range(best % step, count, step) if whole else (best - step, best + step)
+    while True:
+        look = [i for i in look if 0 <= i < count]
+        yield from scores.ask([at(i) for i in look])
+        better = min([best, *look], key=value)
+        if better == best:
+            if step == 1:
+                return at(best)
+            step = (step + 1) // 2
+        best, look = better, (better - step, better + step)
