@@ -182,6 +182,12 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     assert told in said.replace('\u00a0', ' ') and f'it was number 1 with {best:.3f}' in said
     assert [e.point['weight'] for e in found.fresh] == [2.0, 2.5]
     assert {len(e.rows) for e in found.entries} == {1}, 'fresh seeds are no set of the search'
+    hands = HANDS + (
+        'const dots = () => all("[data-live=curve] circle").length; const before = dots();'
+        'set("images", 0); set("table.images", 0); return [before, dots(), column(0).length];'
+    )
+    page = (tmp_path / 'report.html').read_text()
+    assert drive(page, hands, tmp_path, '#curve.lines=guide_nimg') == [6, 9, 9]
 
 
 def test_no_guidance_stands_at_all_values_of_the_guides_axes(whole):

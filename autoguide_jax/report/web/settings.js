@@ -82,11 +82,8 @@ function tablePart() {
 /** A choice for the number of images, if there are several, and for every axis. */
 function filters(changed) {
   const node = make('div', { class: 'controls' });
-  const last = S.counts.length - 1;
-  const named = (n, k) => `${n}${k === last ? ' (full)' : ''}`;
-  const options = S.counts.map((n, k) => ({ value: String(k), text: named(n, k) }));
-  const count = choice('table.images', 'images', options, String(last), changed);
-  if (last > 0) node.append(count.node);
+  const count = countChoice('table.images', changed);
+  if (S.counts.length > 1) node.append(count.node);
   const chosen = S.axes.map((axis, k) => {
     const all = { value: '', text: 'all' };
     const each = axis.texts.map((text) => ({ value: `=${text}`, text }));

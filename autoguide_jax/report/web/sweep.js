@@ -15,12 +15,14 @@ const rank = (i) => (stat(i) ? badness(stat(i)[0]) : Infinity);
 /** Entries over a number of images (an index, the last = full). */
 const entriesOf = (count) => [...S.count.keys()].filter((i) => S.count[i] === count);
 const full = entriesOf(S.counts.length - 1);
+let scored = full; // what charts show: entries over one number of images
 const lowest = (entries) => entries.reduce((a, b) => (rank(b) < rank(a) ? b : a), entries[0]);
 
 /** The best entry that has a value on every axis: what other axes are held at. */
 function anchor() {
-  const guided = full.filter((i) => !S.points[i].includes(-1) && stat(i));
-  return guided.length ? lowest(guided) : S.anchor;
+  const known = scored.filter((i) => stat(i));
+  const guided = known.filter((i) => !S.points[i].includes(-1));
+  return guided.length ? lowest(guided) : known.length ? lowest(known) : S.anchor;
 }
 
 const words = (i) =>
@@ -93,7 +95,7 @@ function bestBy(free, holds) {
     return (p) => p[k] === -1 || p[k] === wanted;
   });
   const found = new Map();
-  for (const i of full) {
+  for (const i of scored) {
     const p = S.points[i];
     if (!stat(i) || !conditions.every((holdsAt) => holdsAt(p))) continue;
     let keys = [[]];
@@ -121,7 +123,21 @@ function metricPart() {
     redrawn.forEach((redraw) => redraw());
   });
   metric = metricOf(control.value);
-  replace(place, make('div', { class: 'controls' }, control.node));
+  const count = countChoice('images', (k) => {
+    scored = entriesOf(k);
+    redrawn.forEach((redraw) => redraw());
+  });
+  scored = entriesOf(Number(count.value));
+  const shown = S.counts.length > 1 ? count.node : null;
+  replace(place, make('div', { class: 'controls' }, control.node, shown));
+}
+
+/** A choice of the number of images; changed(index). Numbers are never mixed. */
+function countChoice(name, changed) {
+  const last = S.counts.length - 1;
+  const named = (n, k) => `${n}${k === last ? ' (full)' : ''}`;
+  const options = S.counts.map((n, k) => ({ value: String(k), text: named(n, k) }));
+  return choice(name, 'images', options, String(last), (value) => changed(Number(value)));
 }
 
 const numeric = () => S.axes.filter((a) => a.scale !== 'ordinal').map((a) => a.name);
