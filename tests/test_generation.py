@@ -127,9 +127,9 @@ def test_the_choice_is_kept_for_what_is_resumed(tmp_path, monkeypatch):
         monkeypatch.setattr(Programs, 'faster', lambda *_, now=fastest: now)
         programs = Programs(Heun(6), 8, settle=decisions(tmp_path))
         jit = programs.jit
-        programs.jit = lambda calls, stacked, jit=jit: (
+        programs.jit = lambda calls, stacked, jit=jit, **rest: (
             chosen.append(stacked),
-            jit(calls, stacked),
+            jit(calls, stacked, **rest),
         )[1]
         programs.images(calls, rules, SEEDS[:8], LABELS[:8])
     assert chosen == [True, True]

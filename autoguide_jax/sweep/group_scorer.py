@@ -22,14 +22,14 @@ class GroupScorer(Scorer):
 
     def __init__(self, *args, mixed=False, keep=False, **kwargs):
         super().__init__(*args, **kwargs)
-        self.mixed, self.keep_banks, self.kept, self.told = mixed, keep, {}, {}
+        self.mixed, self.keep_banks, self.kept, self.identities = mixed, keep, {}, {}
 
     def identity(self, pair):
         """As Scorer's, asked once: it reads the folders of all runs, which may lie in a bucket."""
-        if id(pair) not in self.told:
+        if id(pair) not in self.identities:
             # The pair is kept beside it, for another one may get its id once it is gone.
-            self.told[id(pair)] = pair, super().identity(pair)
-        return self.told[id(pair)][1]
+            self.identities[id(pair)] = pair, super().identity(pair)
+        return self.identities[id(pair)][1]
 
     def score_group(self, group, first_seed, count, **tags):
         """The rows of some pairs that may share batches, on seeds first_seed … + count − 1."""
