@@ -2,6 +2,7 @@
 
 import collections
 import io
+import json
 import re
 import statistics
 
@@ -117,8 +118,9 @@ def test_page_loads_nothing_from_outside(whole):
     loads = [v for _, n, v in Page(text).attributes if n in ('src', 'href', 'srcset', 'data')]
     assert loads and all(v.startswith(('data:image/png;base64,', '#')) for v in loads)
     tags = {tag for tag, _, _ in Page(text).attributes}
-    assert not tags & {'script', 'link', 'iframe', 'object', 'base'}
+    assert not tags & {'link', 'iframe', 'object', 'base'}
     assert not re.search(r'url\(|@import|https?:', text)
+    assert "default-src 'none'" in text and not any('src' in a for a, _ in Page(text).scripts)
     targets = {v for _, n, v in Page(text).attributes if n == 'id'}
     assert {v[1:] for v in loads if v.startswith('#')} <= targets
 
@@ -197,8 +199,9 @@ def test_text_of_the_study_is_escaped(small):
     files.write_json(folder / 'study.json', meta)
     study = write([*finals(evil, [1.0, 2.0, 3.0]), *finals('cfg', [1.0, 2.0, 3.0])])
     parsed = Page(page.build(study, {}))
-    assert 'script' not in {tag for tag, _, _ in parsed.attributes}
-    assert '<script>' not in page.build(study, {})
+    assert [a.get('type') for a, _ in parsed.scripts] == ['application/json', None]
+    assert evil in [arm['title'] for arm in json.loads(''.join(parsed.scripts[0][1]))['arms']]
+    assert page.build(study, {}).count('<script>') == 1
     assert collections.Counter(parsed.words)[evil] >= 3
     assert evil in [value for _, name, value in parsed.attributes if name == 'data-arm']
     assert drawing.render(scores.trade_off, study) == {}, 'no precision, no figure'

@@ -147,8 +147,9 @@ def test_a_setting_without_a_value_comes_last_and_stops_nothing(swept, tmp_path,
     files.write_jsonl(
         tmp_path / 'results.jsonl', [r for r in only if r['setting']['weight'] != 1.5]
     )
-    with pytest.raises(ValueError, match=r'no setting with w ≠ 1 has FD \(.*\): too odd'):
-        report.main(tmp_path)
+    report.main(tmp_path)
+    text = ' '.join(Page((tmp_path / 'report.html').read_text()).words)
+    assert 'has a value of FD (digit classifier): too odd' in text
 
 
 def test_the_page_names_the_metric_that_it_shows(tmp_path):
@@ -268,10 +269,9 @@ def test_the_page_shows_the_best_setting_and_the_figure(swept):
     assert picture.width == 2080 and picture.height > 1200
     drawn = np.asarray(picture.convert('L'), float)
     assert drawn[int(0.7 * len(drawn)) :].std() > 20, 'examples are drawn'
-    # Everything is in the page: it asks nothing of the network.
-    assert not re.findall(
-        r'(?:src|href|srcset)="(?!data:|#)', (workdir / 'report.html').read_text()
-    )
+    # Everything is in the page: it loads nothing.
+    loads = [v for _, name, v in parsed.attributes if name in ('src', 'srcset')]
+    assert loads and all(v.startswith('data:image/png;base64,') for v in loads)
 
 
 def made_up(folder, distance, repeats=3, **changes):
@@ -367,8 +367,9 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path):
     text = ' '.join(Page((tmp_path / 'report.html').read_text()).words)
     assert '2 of 21 scores' in text
     files.write_jsonl(tmp_path / 'results.jsonl', rows[:3])
-    with pytest.raises(ValueError, match='no setting with w ≠ 1 has been scored yet'):
-        report.main(tmp_path)
+    report.main(tmp_path)
+    text = ' '.join(Page((tmp_path / 'report.html').read_text()).words)
+    assert '18 of 21 scores' in text and 'α = 0, CFG' not in text, 'w = 1 alone: any sweep’s page'
 
 
 def test_scores_on_different_seeds_are_not_compared(tmp_path):
@@ -386,18 +387,6 @@ def test_scores_on_different_seeds_are_not_compared(tmp_path):
     assert text.startswith('Best is w = 1.5 at α = 0: 1.5')
     assert 'Autoguidance alone reaches 2.500 ± 0.000 at w = 1.5, 1.000 more' in text
     assert text.endswith('Without guidance: 4.000.')
-
-
-@pytest.mark.parametrize(
-    'changes, message',
-    [
-        ({'uncond': {'run': ''}}, r'without uncond\.run'),
-        ({'sweep': {'weight': [1.0, 2.0], 'guide_std': [0.05, 0.1]}}, 'over guide_std too'),
-    ],
-)
-def test_other_sweeps_are_refused_by_name(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        report.main(made_up(tmp_path, lambda w, a, i: w, **changes))
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,19 @@
 
 import html.parser
 
-VOID = {'meta', 'img', 'source', 'br'}
+VOID = {'meta', 'img', 'source', 'br', 'input'}
 
 
 class Page(html.parser.HTMLParser):
-    """Table rows, attribute values and text of a page; a tag that does not match is an error."""
+    """Table rows, attribute values and text of a page; a tag that does not match is an error.
+
+    scripts: [(attributes, text)], which is no text of the page.
+    """
 
     def __init__(self, text):
         super().__init__()
         self.open, self.attributes, self.tables, self.words = [], [], [], []
+        self.scripts = []
         self.feed(text)
         self.close()
         assert not self.open, f'left open: {self.open}'
@@ -22,6 +26,8 @@ class Page(html.parser.HTMLParser):
         self.attributes += [(tag, name, value) for name, value in attrs]
         if tag not in VOID:
             self.open.append(tag)
+        if tag == 'script':
+            self.scripts.append((dict(attrs), []))
         if tag == 'table':
             self.tables.append({})
         if tag == 'tr':
@@ -34,6 +40,10 @@ class Page(html.parser.HTMLParser):
         assert self.open and self.open.pop() == tag, f'</{tag}> closes nothing'
 
     def handle_data(self, data):
+        if self.open and self.open[-1] in ('script', 'style'):
+            if self.open[-1] == 'script':
+                self.scripts[-1][1].append(data)
+            return
         self.words.append(data)
         if self.open and {'td', 'th'} & set(self.open):
             self.row[-1][1].append(data)

@@ -1,9 +1,10 @@
-"""The page of a study or of a sweep: tables, figures, samples in one HTML file, from files alone.
+"""The page of a study, sweep or search: one HTML file of tables, figures and samples.
 
     python -m autoguide_jax report --workdir=runs/digits
 
-writes report.html and figures/ into the study directory. It reads study.json, results.jsonl, runs/
-and samples/, needs no device, and shows what there is of an unfinished study.
+writes report.html and figures/ into the study directory, from files alone: study.json,
+results.jsonl, runs/ and samples/, or sweep.json and examples/. It needs no device, and shows what
+there is of an unfinished study.
 """
 
 import sys
@@ -21,10 +22,10 @@ from autoguide_jax.report import (
     strips,
     study,
     style,
+    sweep,
     tables,
     toy,
     trade,
-    two_guides,
 )
 
 # name → (how to draw it, what it shows, how to read it)
@@ -113,13 +114,13 @@ SHEETS = {'hero': strips.hero, 'samples': strips.samples}
 def main(workdir):
     """Write report.html and figures/ into a study directory; return the table's rows.
 
-    The workdir of a sweep of two guides will do too, and that of a ranking of guides, of which the
+    The workdir of a sweep or search will do too, and that of a ranking of guides, of which the
     figure is drawn. Errors: ValueError if workdir is none of these.
     """
     if (files.path(workdir) / 'guides.json').exists():
         return guides.main(workdir)
     if (files.path(workdir) / 'sweep.json').exists():
-        return two_guides.main(workdir)
+        return sweep.main(workdir)
     record = files.path(workdir) / 'study.json'
     if record.exists() and (files.read_json(record) or {}).get('kind') == 'toy':
         return toy.main(workdir)

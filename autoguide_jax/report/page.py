@@ -1,6 +1,6 @@
 """The page: one HTML file with everything in it, which asks nothing of the network."""
 
-from autoguide_jax.report import compute, differences, pareto, strips, style, tables, words
+from autoguide_jax.report import compute, differences, live, pareto, strips, style, tables, words
 from autoguide_jax.report.sheet import data_uri, document, esc, figure, making, notice
 from autoguide_jax.report.study import missing
 
@@ -16,13 +16,14 @@ def build(study, figures):
         ('Guidance weight and EMA', _figures(figures, ('weights', 'ema'))),
         ('Quality, variation, cost', _trade(study, figures)),
         ('Equal computation', compute.section(study, _figures(figures, ('steps',)))),
+        ('By hand', live.charts(study)),
         ('Samples', _samples(study)),
         ('Search', _search(study, figures)),
         ('Training', _figures(figures, ('loss', 'errors'))),
         ('How to read this', _notes(study)),
         ('How it was made', _making(study)),
     ]
-    return document(title, style.css(study), parts)
+    return document(title, style.css(study), parts, live.code(study))
 
 
 def _opening(study, title):
@@ -152,7 +153,7 @@ def _samples(study):
     return (
         '<p>The same seed and label at the same place in every grid, in seed order, with each '
         'method’s chosen settings. Nothing was picked.</p>'
-        f'<div class="grids">{"".join(cards)}</div>'
+        f'<div data-static class="grids">{"".join(cards)}</div>{live.place("samples")}'
     )
 
 

@@ -5,6 +5,7 @@ import html
 import json
 from typing import NamedTuple
 
+from autoguide_jax.report import script
 from autoguide_jax.report.stats import number
 
 esc = html.escape
@@ -18,10 +19,10 @@ class Drawn(NamedTuple):
     caption: str
 
 
-def document(title, css, parts):
+def document(title, css, parts, code=''):
     """The page as text. parts: [(heading, HTML)], the first without heading; empty ones fall out.
 
-    Links to the headings stand where the first part says <!--nav-->.
+    Links to the headings stand where the first part says <!--nav-->. code: elements of script.
     """
     parts = [(head, body) for head, body in parts if body]
     links = ''.join(f'<a href="#{_slug(head)}">{head}</a>' for head, _ in parts if head)
@@ -33,8 +34,9 @@ def document(title, css, parts):
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{script.POLICY}">'
         f'<title>{esc(title)}</title><style>{css}</style></head>\n'
-        f'<body><main>{body}</main></body></html>\n'
+        f'<body><main>{body}</main>{code}</body></html>\n'
     )
 
 
@@ -47,13 +49,13 @@ def data_uri(picture, kind='png'):
     return f'data:image/{kind};base64,{base64.b64encode(picture).decode()}'
 
 
-def notice(lacking):
-    """What an unfinished study still lacks."""
+def notice(lacking, what='study'):
+    """What an unfinished study or sweep still lacks."""
     if not lacking:
         return ''
     items = ''.join(f'<li>{esc(note)}</li>' for note in lacking)
     return (
-        '<div class="notice" role="note"><strong>This study is not finished.</strong> '
+        f'<div class="notice" role="note"><strong>This {what} is not finished.</strong> '
         f'Still missing:<ul>{items}</ul>The same command goes on with it.</div>'
     )
 
@@ -86,15 +88,20 @@ def making(meta, trees):
 
 
 def _provenance(meta):
-    facts = {}
+    found = {}
     for name, value in (meta.get('provenance') or {}).items():
         if isinstance(value, dict):
             value = ', '.join(f'{k} {v}' for k, v in value.items())
-        facts[name.replace('_', ' ')] = value
+        found[name.replace('_', ' ')] = value
     for phase, seconds in (meta.get('seconds') or {}).items():
         if number(seconds) is not None:
-            facts[f'time: {phase}'] = duration(number(seconds))
-    rows = ''.join(f'<dt>{esc(str(k))}</dt><dd>{esc(str(v))}</dd>' for k, v in facts.items())
+            found[f'time: {phase}'] = duration(number(seconds))
+    return facts(found.items())
+
+
+def facts(pairs):
+    """(what, value) pairs as a list."""
+    rows = ''.join(f'<dt>{esc(str(k))}</dt><dd>{esc(str(v))}</dd>' for k, v in pairs)
     return f'<dl class="facts">{rows}</dl>'
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from autoguide_jax import files
 from autoguide_jax.report import stats
+from autoguide_jax.report.samples import images_of
 
 REAL = 'real'
 SELECTING = ('search', 'curve', 'heatmap')
@@ -252,23 +253,8 @@ def _runs(workdir, arms):
 
 
 def _samples(workdir, arms):
-    found = {}
-    for arm in arms:
-        file = workdir / 'samples' / f'{arm}.npz'
-        if not file.exists():
-            continue
-        with files.open_npz(file) as arrays:
-            if 'images' not in arrays:
-                raise ValueError(f'{file} holds no array images: it is not a sample file')
-            images = arrays['images']
-            labels = arrays['labels'] if 'labels' in arrays else np.full(len(images), -1)
-        if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(labels):
-            raise ValueError(
-                f'{file}: images are {images.dtype} {list(images.shape)} with {len(labels)} '
-                'labels; they must be uint8 [k, height, width, channels] with one label each'
-            )
-        found[arm] = images, labels
-    return found
+    found = {arm: workdir / 'samples' / f'{arm}.npz' for arm in arms}
+    return {arm: images_of(file) for arm, file in found.items() if file.exists()}
 
 
 def missing(study):

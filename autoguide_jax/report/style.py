@@ -6,6 +6,8 @@ of its own, so that nothing rests on colour alone.
 
 from typing import NamedTuple
 
+from autoguide_jax.report import script
+
 MARKERS = 'sDo^vPX<>ph8'
 # Baseline, CFG and autoguidance have fixed colours; further arms take the rest in order.
 FIXED = {'baseline': ('#4b5563', '#b3bcc9'), 'cfg': ('#d55e00', '#f58a3c')}
@@ -19,6 +21,8 @@ FURTHER = (
     ('#7a4fa3', '#b292dc'),
     ('#8c5a3c', '#c99a7c'),
 )
+# Lines of charts that are no arms, in order.
+SERIES = (FIXED['autoguidance'], FIXED['cfg'], *FURTHER[2:], *FURTHER[:2])
 
 
 class Look(NamedTuple):
@@ -108,15 +112,17 @@ def rc(look):
 
 
 def _variables(look):
-    names = ('paper', 'ink', 'muted', 'line')
-    return ''.join(f'--{name}:{getattr(look, name)};' for name in names)
+    names = ('paper', 'ink', 'muted', 'line', 'low', 'high')
+    series = ''.join(f'--s{i}:{pair[look is DARK]};' for i, pair in enumerate(SERIES))
+    return ''.join(f'--{name}:{getattr(look, name)};' for name in names) + series
 
 
 def css(study):
-    """Return the style sheet of the page, with a class c-0, c-1, … of colour for each arm."""
+    """Return the style sheet of the page, with a colour --c0, --c1, … for each arm, if any."""
 
     def scheme(look, panel, tint, edge):
-        arms = ''.join(f'--c{i}:{c};' for i, c in enumerate(_in_order(study, look)))
+        in_order = _in_order(study, look) if study else ()
+        arms = ''.join(f'--c{i}:{c};' for i, c in enumerate(in_order))
         return f'{_variables(look)}--panel:{panel};--tint:{tint};--edge:{edge};{arms}'
 
     light, dark = (
@@ -127,7 +133,7 @@ def css(study):
         f':root{{color-scheme:light dark;{light}}}\n'
         f'@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n'
         # Paper is white whatever the screen is.
-        f'@media print{{:root{{color-scheme:light;{light}}}}}\n{RULES}'
+        f'@media print{{:root{{color-scheme:light;{light}}}}}\n{RULES}{script.text_of("page.css")}'
     )
 
 

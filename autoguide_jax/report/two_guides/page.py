@@ -1,9 +1,6 @@
-"""The page of a sweep of two guides: one HTML file with everything in it."""
+"""What the page of a sweep of two guides opens with: answer, figure, scores over (w, α)."""
 
-from types import SimpleNamespace
-
-from autoguide_jax.report import style
-from autoguide_jax.report.sheet import Drawn, document, esc, figure, making, notice
+from autoguide_jax.report.sheet import Drawn, esc, figure, notice
 from autoguide_jax.report.stats import column_of, decimals, title_of
 from autoguide_jax.report.two_guides.read import UNGUIDED
 from autoguide_jax.report.words import plus_minus, times
@@ -19,27 +16,26 @@ ENDS = {0.0: 'CFG alone', 1.0: 'Autoguidance alone'}
 ALT = 'Distance over total weight w and share α of autoguidance, with examples at each setting'
 
 
-def build(sweep, drawn):
-    """The page as text. drawn: the figure as drawing.render gives it."""
-    score, data = sweep.score, sweep.meta.get('data') or {}
+def opening(sweep, drawn):
+    """The opening as HTML. drawn: the figure as drawing.render gives it."""
+    data = sweep.meta.get('data') or {}
     kicker = ' · '.join(str(p) for p in (data.get('name'), sweep.meta.get('created')) if p)
-    opening = (
+    lacking = notice(_missing(sweep), 'sweep')
+    return (
         f'<header><p class="kicker">{esc(kicker)}</p><h1>{TITLE}</h1>'
         f'<p class="note">{esc(QUESTION)}</p><p class="lede">{esc(answer(sweep))}</p><!--nav-->'
-        f'</header>{notice(_missing(sweep))}{figure(Drawn(drawn, ALT, caption(sweep)))}'
+        f'</header>{lacking}{figure(Drawn(drawn, ALT, caption(sweep)))}'
     )
-    scores = (
+
+
+def scores(sweep):
+    """The scores of all settings as HTML."""
+    score = sweep.score
+    return (
         f'<p>Mean ± {sweep.spread} over {score["repeats"]} set(s) of seeds, '
         f'{score["images"]} images each, the same seeds for every setting.</p>{_short(sweep)}'
         f'{_table(sweep)}'
     )
-    parts = [
-        ('', opening),
-        ('Scores', scores),
-        ('How it was made', making(sweep.meta, {'sweep.json': sweep.meta})),
-    ]
-    plain = SimpleNamespace(arms={}, role=lambda name: None)
-    return document(TITLE, style.css(plain), parts)
 
 
 def _short(sweep):

@@ -6,10 +6,18 @@ from typing import Any
 import numpy as np
 
 from autoguide_jax import files
-from autoguide_jax.report.stats import METRICS, Stat, decimals, estimate, marks, paired, title_of
+from autoguide_jax.report.stats import (
+    METRICS,
+    Stat,
+    decimals,
+    estimate,
+    marks,
+    number,
+    paired,
+    title_of,
+)
 
-HELP = 'report draws studies, and sweeps of guide.run and uncond.run over weight and alpha'
-NOT_AXES = ('weight', 'alpha')
+AXES = ('weight', 'alpha')
 UNGUIDED = (1.0, None)  # the key of w = 1, where α is void
 
 
@@ -126,28 +134,30 @@ def key_of(row):
     return UNGUIDED if weight == 1 else (weight, alpha)
 
 
+def fits(meta, rows, axes):
+    """Whether a sweep is a grid of guide and uncond over w and α alone, with a score at w ≠ 1.
+
+    meta: sweep.json; rows: the scored rows that belong to it; axes: what varies in them.
+    """
+    settings = meta['settings']
+    roles = all((settings.get(role) or {}).get('run') for role in ('guide', 'uncond'))
+    grid = all(row.get('phase', 'sweep') == 'sweep' for row in rows)
+    if not roles or not grid or set(axes) - set(AXES) or len({r['seeds'][1] for r in rows}) > 1:
+        return False
+    first = settings['score']['metrics'][0]
+    guided = (row for row in rows if row['setting']['weight'] != 1)
+    return any(number(row['metrics'].get(first)) is not None for row in guided)
+
+
 def read(workdir):
-    """The Sweep in a folder. Errors: ValueError naming what makes it none of two guides."""
+    """The Sweep in a folder whose sweep.json and rows `fits`."""
     workdir = files.path(workdir)
     meta = files.read_json(workdir / 'sweep.json')
-    settings = meta['settings']
-    for role in ('guide', 'uncond'):
-        if not settings[role]['run']:
-            raise ValueError(f'--workdir ({workdir}) is a sweep without {role}.run: {HELP}')
-    others = [k for k, v in settings['sweep'].items() if len(v) > 1 and k not in NOT_AXES]
-    if others:
-        raise ValueError(f'--workdir ({workdir}) is a sweep over {", ".join(others)} too: {HELP}')
     asked, rows = set(meta['rows']), {}
     for row in {r['key']: r for r in files.read_jsonl(workdir / 'results.jsonl')}.values():
         if row['key'] in asked:
             rows.setdefault(key_of(row), []).append(row)
-    if not any(w != 1 for w, _ in rows):
-        raise ValueError(f'--workdir ({workdir}): no setting with w ≠ 1 has been scored yet')
-    found = Sweep(workdir, meta, rows, _examples(workdir, rows, settings['score']))
-    if not found.weights:
-        why = found.undefined().get(found.distance, ('', 'the rows do not say why'))[1]
-        raise ValueError(f'--workdir ({workdir}): no setting with w ≠ 1 has {found.title}: {why}')
-    return found
+    return Sweep(workdir, meta, rows, _examples(workdir, rows, meta['settings']['score']))
 
 
 def _examples(workdir, rows, score):
