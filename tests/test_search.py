@@ -311,6 +311,20 @@ def test_a_coordinate_search_starts_and_turns_as_told():
     assert found.best == runs.point((2, 5))
 
 
+def test_a_coordinate_search_leaves_a_valley_that_is_not_the_deepest():
+    """Weight against noise levels: no line, and no diagonal step, leads from one to the other."""
+    space = Space({'weight': tuple(np.arange(1, 5, 0.25)), 'interval_hi': (0.01, 0.03, 0.1, 0.3)})
+    shallow, deep = space.unit((4, 2)), space.unit((13, 0))
+    depth = lambda u: 0.3 - 0.2 * math.exp(-20 * np.sum((u - shallow) ** 2))
+    depth_of = lambda u: depth(u) - 0.3 * math.exp(-15 * np.sum((u - deep) ** 2))
+    objective = lambda trials: [depth_of(space.unit(space.place(t.point))) for t in trials]
+    start = space.point((3, 2))
+    found = [
+        drive(Coordinate(40, start=start, restarts=n), space, IMAGES, objective) for n in (0, 3)
+    ]
+    assert [space.place(one.best) for one in found] == [(4, 2), (13, 0)]
+
+
 @pytest.mark.parametrize(
     ('method', 'message'),
     [
@@ -324,6 +338,7 @@ def test_a_coordinate_search_starts_and_turns_as_told():
         (lambda: Coordinate(start={'weight': 1.1}), r'start\.weight \(1.1\) is not one of'),
         (lambda: Coordinate(order=('weight',) * 2), r'order \(weight, weight\)'),
         (lambda: Coordinate(spread=0), r'spread \(0\)'),
+        (lambda: Coordinate(restarts=-1), r'restarts \(-1\)'),
         (lambda: GaussianProcess(batch=0), r'batch \(0\)'),
         (lambda: GaussianProcess(initial=-1), r'initial \(-1\)'),
         (lambda: GaussianProcess(5, initial=40), r'initial \(40\): .* at most 33 points of 64'),

@@ -2,12 +2,14 @@
 
 The first sweep looks at values spread over the whole axis; every line then goes to the better side
 and halves its step, down to that of the axis (the paper's local grid, arXiv 2406.02507: w 0.05, EMA
-length 0.005). Sweeps repeat until none improves; then the whole box around the best is tried.
+length 0.005). Sweeps repeat until none improves. What is found so is the best of one valley, and
+weight and interval make several (much guidance at few noise levels, little at many): so the search
+begins anew elsewhere, `restarts` times. At last the whole box around the best of all is tried.
 """
 
 from dataclasses import dataclass, field
 
-from autoguide_jax.search.trials import Scores, check_budget, evaluations, rank
+from autoguide_jax.search.trials import Scores, check_budget, evaluations, rank, spread
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Coordinate:
       start: value of an axis where the search starts, by name; the middle of an axis without one
       spread: steps that the first look along an axis divides it into
       local_grid: whether all neighbours of the best, diagonal ones too, are tried in the end
+      restarts: how often it begins anew, at places spread over the space, while budget is left
     """
 
     budget: int = 0
@@ -27,11 +30,14 @@ class Coordinate:
     start: dict[str, float | str] = field(default_factory=dict)
     spread: int = 3
     local_grid: bool = True
+    restarts: int = 3
 
     def __post_init__(self):
         check_budget(self.budget)
         if self.spread < 1:
             raise ValueError(f'spread ({self.spread}) must be at least 1')
+        if self.restarts < 0:
+            raise ValueError(f'restarts ({self.restarts}) must be at least 0')
         if len(set(self.order)) < len(self.order):
             raise ValueError(f'order ({", ".join(self.order)}): give every axis once')
 
@@ -60,20 +66,29 @@ class Coordinate:
     def run(self, space, images, place, axes):
         """The generator of a search."""
         scores = Scores(space, images, self.most(space, images)[1])
-        steps = [max(1, round((n - 1) / self.spread)) for n in space.shape]
-        yield from scores.ask([place])
-        for axis in axes:
-            place = yield from line(scores, place, axis, steps[axis], whole=True)
-        moved = True
-        while moved and scores.spent < scores.budget:
-            before, steps = place, [(step + 1) // 2 for step in steps]
+        wide = [max(1, round((n - 1) / self.spread)) for n in space.shape]
+        for start in (place, *spread(space, self.restarts)):
+            yield from scores.ask([start])
             for axis in axes:
-                place = yield from line(scores, place, axis, steps[axis])
-            if place == before and max(steps) == 1 and self.local_grid:
-                yield from scores.ask(space.box(place))
-                place = scores.ordered()[0]
-            moved = place != before or max(steps) > 1
+                start = yield from line(scores, start, axis, wide[axis], whole=True)
+            yield from descend(scores, start, axes, wide)
+        while self.local_grid and scores.spent < scores.budget:
+            best = scores.ordered()[0]
+            yield from scores.ask(space.box(best))
+            if scores.ordered()[0] == best:
+                break
+            yield from descend(scores, scores.ordered()[0], axes)
         return scores.best()
+
+
+def descend(scores, place, axes, steps=()):
+    """Sweep along the axes, with half the steps each time, until none improves by a step of 1."""
+    moved, steps = True, steps or [1] * len(axes)
+    while moved and scores.spent < scores.budget:
+        before, steps = place, [(step + 1) // 2 for step in steps]
+        for axis in axes:
+            place = yield from line(scores, place, axis, steps[axis])
+        moved = place != before or max(steps) > 1
 
 
 def line(scores, place, axis, step, whole=False):
