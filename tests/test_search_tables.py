@@ -14,11 +14,13 @@ def table(request):
     return TABLES[request.param]
 
 
-# Sobol points miss it with some seeds (`python tests/search_tables.py` tells how often). A Gaussian
-# process takes minutes: tests/test_search.py holds it to the same on landscapes that are made up.
-@pytest.mark.parametrize('name', ['halving', 'coordinate'])
+# Sobol points miss it with some seeds: `python tests/search_tables.py` tells how often.
+@pytest.mark.parametrize('name', ['halving', 'coordinate', 'gaussian_process'])
 def test_within_two_percent_of_the_grid_for_a_tenth_of_its_images(table, name):
-    regrets, shares = table.searches(name, range(10))
+    seeds = 2 if name == 'gaussian_process' else 10
+    if name == 'gaussian_process' and table.space.size > 500:
+        pytest.skip('fitting the kernel to hundreds of values takes a minute a seed')
+    regrets, shares = table.searches(name, range(seeds))
     assert shares.max() <= 0.1
     assert regrets.mean() <= 0.02, regrets
     assert (regrets <= 0.02).mean() >= 0.9, regrets

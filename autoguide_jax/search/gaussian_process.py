@@ -21,6 +21,7 @@ from autoguide_jax.search.trials import Scores, check_budget, evaluations, first
 CANDIDATES = 4096  # of a space that is larger: so many, and the surroundings of the best
 INITIAL = 80  # a fit costs the cube of the number of values
 PROMOTED = 2
+GROWTH = 1.1  # the kernel is fitted anew when there are so many times more values
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,23 @@ class GaussianProcess:
 
     def run(self, space, images, seed, initial, first, budget):
         """The generator of a search."""
-        scores, kernel = Scores(space, images, budget), None
+        scores, kernel, fitted = Scores(space, images, budget), None, 0
         yield from scores.ask(spread(space, initial, seed), first)
         yield from scores.ask(scores.ordered(first)[:PROMOTED])
         while scores.budget - scores.spent >= images and len(scores.of(images)) < space.size:
-            new, gain, kernel = promising(space, scores, seed, kernel)
+            values = sum(map(len, scores.values.values()))
+            anew = values >= GROWTH * fitted
+            new, gain, kernel = promising(space, scores, seed, kernel, anew)
+            fitted = values if anew else fitted
             if gain < self.least_gain:
                 break
             yield from scores.ask(new[: self.batch])
         return scores.best()
 
 
-def promising(space, scores, seed, kernel):
+def promising(space, scores, seed, kernel, anew):
     """(new places by expected improvement, the largest one, the fitted kernel); Eq. (2)."""
-    model = fit(space, scores, kernel)
+    model = fit(space, scores, kernel, anew)
     done = scores.of(scores.images)
     new = [place for place in candidates(space, scores, seed) if place not in done]
     mean, deviation = model.predict(positions(space, new), return_std=True)
@@ -118,8 +122,8 @@ def positions(space, places, fidelity=0.0):
     return np.stack([*columns, np.full(len(index), fidelity)], axis=1)
 
 
-def fit(space, scores, kernel=None):
-    """The model of Eq. (1), its kernel fitted from that of the last fit."""
+def fit(space, scores, kernel=None, anew=True):
+    """The model of Eq. (1), its kernel fitted anew from that of the last fit, or that as it is."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
@@ -138,7 +142,8 @@ def fit(space, scores, kernel=None):
         matern = kernels.Matern([0.5] * len(bounds), bounds, nu=2.5)
         kernel = kernels.ConstantKernel(1.0, (0.05, 100.0)) * matern
         kernel += kernels.WhiteKernel(1e-3, (1e-6, 0.3))
-    model = GaussianProcessRegressor(kernel, normalize_y=True)
+    optimizer = 'fmin_l_bfgs_b' if anew else None
+    model = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)  # a length at its bound
         return model.fit(np.concatenate(where), np.log(values))
