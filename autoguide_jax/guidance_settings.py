@@ -76,8 +76,12 @@ class GuidanceSettings:
         return self.component()(weight, interval, **(knots if self.schedule_sigma else {}))
 
     def row(self):
-        """The settings that a table shows; a schedule as (noise level, scale) of its knots."""
+        """What tells this guidance from others in a table; a schedule as (noise level, scale)."""
         found = {'weight': self.weight, 'interval': list(self.interval), 'alpha': self.alpha}
+        if self.uncond_interval != EVERYWHERE:
+            found['uncond_interval'] = list(self.uncond_interval)
+        if self.rule != GuidanceSettings.rule:
+            found['rule'] = self.rule
         if self.schedule_sigma:
             found['schedule'] = list(zip(self.schedule_sigma, self.schedule_scale))
         return found

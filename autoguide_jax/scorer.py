@@ -73,6 +73,8 @@ class Scorer:
         known = self.measured.get(measurement)
         known = known or self.measure(pairs.settled(pair), first_seed, count)
         row = {**known, 'measurement': measurement, 'key': key, **tags}
+        if pair.guidance.weight == 1:  # drawn once for all guides, but the row names its own
+            row['setting'] = self.setting(pairs.settled(pair))
         files.append_jsonl(self.own, row)
         self.rows[key] = self.measured[measurement] = files.plain(row)
         return self.rows[key]
@@ -104,7 +106,7 @@ class Scorer:
         main = per_image['main'] * costs[0]
         guides = sum(n * cost for n, cost in zip(per_image['guides'], costs[1:]))
         return {
-            'setting': pairs.setting_row(pair) | {'sampler': self.sampler},
+            'setting': self.setting(pair),
             'seeds': seeds,
             **found,
             'nfe': {'main': per_image['main'], 'guide': sum(per_image['guides'])},
@@ -112,6 +114,10 @@ class Scorer:
             **spent,
             'images': seeds[1],
         }
+
+    def setting(self, pair):
+        """A pair, its moments settled, and the sampler, as a row tells them."""
+        return pairs.setting_row(pair) | {'sampler': self.sampler}
 
     def told(self, calls, first_seed, count):
         """(seeds [count], labels int32 [count]) of a set of seeds."""

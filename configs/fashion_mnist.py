@@ -15,8 +15,8 @@ labels: the guide of CFG, as in EDM2); big (1.5 times as wide, twice as long: th
 `guides`, no part of the study). Single runs: :main, :narrow, :uncond, :big, :reduced-main, …
 Arms: no guidance, CFG, CFG in an interval, autoguidance by narrow after 1/8 of the training, and
 the paper's ablations. Training counts: a guide that is read at T/8 costs T/8.
-Cost: see `study`'s plan, printed first: 156 PFLOP, an hour of a GPU that sustains 43 TFLOP/s on such
-networks (not measured); reduced: 170 TFLOP, about 45 minutes of two cores.
+Cost: see `study`'s plan, printed first: 156 PFLOP, an hour of a GPU that sustains 43 TFLOP/s on
+such networks (not measured); reduced: 170 TFLOP, about 45 minutes of two cores.
 """
 
 from ml_collections import ConfigDict

@@ -141,6 +141,9 @@ def test_a_ranking_end_to_end_and_again(runs, tmp_path, capsys, monkeypatch):
     rows = files.read_jsonl(tmp_path / 'guides.jsonl')
     tried = {(r['candidate']['run'], r['candidate']['nimg']) for r in rows}
     assert tried == {(runs['guide'], 2048), (runs['guide'], NIMG), (runs['main'], 2048)}
+    paid = {(r['candidate']['run'], r['cost']['nimg']): r['cost']['training'] for r in rows}
+    past = {(runs['guide'], 2048): 2048 / NIMG, (runs['guide'], NIMG): 1.0, (runs['main'], 2048): 0}
+    assert paid == past, "main's own past costs no training"
     best = json.loads((tmp_path / 'guides.json').read_text())['rows']
     scores = {r['key']: r['overall']['score'] for r in rows}
     order = [-np.inf if scores[key] is None else scores[key] for key in best]

@@ -163,7 +163,9 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     top = (2.0, 0.1, 0.05, 2**22), (2.5, 0.1, 0.05, 2**22)
     rows += [phase(fake_sweep.row(*p, i, 1000), 'confirm') for p in top for i in (1, 2)]
     search = {'name': 'halving', 'settings': {'eta': 2}}
-    parsed = written(rows, search=search)
+    early = ' '.join(written(rows[:5], search=search).words)
+    assert 'the rest of the search: no setting has more than 100 of 1000 images yet' in early
+    parsed = written(rows, search=search, found={'point': {}, 'images': 6300})
     data = payload(parsed)
     assert data['counts'] == [100, 1000] and sorted(set(data['count'])) == [0, 1]
     assert {s[3] for s in data['stats']['frechet']} == {1}
@@ -180,6 +182,7 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     fresh = [fake_sweep.score(*top[0], i) + 0.1 for i in (1, 2)]
     told = f'{np.mean(fresh):.3f} ± {np.std(fresh, ddof=1):.3f} over 2 sets of fresh seeds'
     assert told in said.replace('\u00a0', ' ') and f'it was number 1 with {best:.3f}' in said
+    assert 'is not finished' not in said and 'a little luck' not in said
     assert [e.point['weight'] for e in found.fresh] == [2.0, 2.5]
     assert {len(e.rows) for e in found.entries} == {1}, 'fresh seeds are no set of the search'
     hands = HANDS + (
@@ -188,6 +191,11 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     )
     page = (tmp_path / 'report.html').read_text()
     assert drive(page, hands, tmp_path, '#curve.lines=guide_nimg') == [6, 9, 9]
+    for one in rows[-2:]:  # fresh seeds that turn the order
+        one['metrics']['frechet'] -= 1
+    said = ' '.join(written(rows, search=search, found={}).words)
+    assert 'it was number 2' in said and 'by a little luck: the number 1 of the search' in said
+    assert f'has {np.mean(fresh):.3f}' in said.replace('\u00a0', ' ')
 
 
 def test_no_guidance_stands_at_all_values_of_the_guides_axes(whole):

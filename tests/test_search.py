@@ -285,6 +285,13 @@ def test_a_value_that_is_undefined_never_wins(name):
     assert rank(None) == rank(math.nan) == math.inf
 
 
+def test_sobol_ends_where_values_lie_so_close_that_no_draw_hits_them():
+    close = (2.0 + i * 1e-9 for i in range(6))
+    space = Space({'weight': (1.0, *close, 3.0), 'main_std': (0.1,)})
+    found = drive(method_of('sobol', budget=7), space, IMAGES, lambda trials: [1.0] * len(trials))
+    assert found.images == 7 * IMAGES
+
+
 def test_halving_keeps_the_best_of_every_rung_and_the_images_of_the_table():
     table = valley(0)
     asked, best = trials_of(Halving(budget=28, explore=0.0), SPACE, table.objective)

@@ -110,6 +110,8 @@ def test_flops_of_stages_follow_from_those_of_networks(tmp_path):
     [
         ({'steps': [1]}, r'num_steps \(1\) must be at least 2'),
         ({'steps': [8, 8]}, r'steps .*names one twice'),
+        ({'steps': [0, 8]}, r'steps \(\(0, 8\)\) must be numbers of sampler steps'),
+        ({'heatmap_arm': 'none'}, r'heatmap_arm \(none\) has no guide'),
         ({'steps': [8], 'steps_arms': ['nobody']}, 'nobody is not an arm'),
         ({'slider': -1}, r'slider \(-1\) must be ≥ 0'),
     ],

@@ -152,6 +152,47 @@ def test_a_setting_without_a_value_comes_last_and_stops_nothing(swept, tmp_path,
     assert 'has a value of FD (digit classifier): too odd' in text
 
 
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'weight': 1.5},
+        {'interval': (0.0, 2.0)},
+        {'alpha': 0.25},
+        {'uncond_interval': (0.5, 2.0)},
+        {'schedule_sigma': (1.0,), 'schedule_scale': (2.0,)},
+    ],
+)
+def test_a_row_tells_settings_apart_that_draw_other_images(runs, change):
+    """The printed table and the page take rows of one setting for sets of seeds of it."""
+    refs = {role: pairs.NetworkRef(runs[f'{role}.run'], random_run.STD) for role in ROLES}
+    one = pairs.Pair(**refs, guidance=pairs.GuidanceSettings(2.0, alpha=0.5))
+    two = dataclasses.replace(one, guidance=dataclasses.replace(one.guidance, **change))
+    assert pairs.identity(one) != pairs.identity(two)
+    assert pairs.setting_row(one) != pairs.setting_row(two)
+
+
+def test_an_unguided_setting_that_is_drawn_once_names_the_guide_it_was_asked_for_with(
+    runs, tmp_path, monkeypatch
+):
+    measured = []
+
+    def measure(scorer, pair, *seeds):
+        measured.append(pair)
+        return {'setting': scorer.setting(pair), 'seeds': seeds, 'metrics': {}}
+
+    monkeypatch.setattr(Scorer, 'measure', measure)
+    told = types.SimpleNamespace(autoencoder=None, identity={})
+    sampler = config.Part('heun', {}, 'autoguide_jax.samplers:table')
+    scorer = Scorer(None, told, told, tmp_path / 'results.jsonl', sampler)
+    ref = lambda role: pairs.NetworkRef(runs[f'{role}.run'], random_run.STD)
+    for role in ('guide', 'uncond'):
+        row = scorer.score(pairs.Pair(ref('main'), **{role: ref(role)}), 0, 10, arm=role)
+        assert row['setting'][role]['run'] == runs[f'{role}.run'] and row['arm'] == role
+        assert row['setting'][role]['nimg'] == random_run.NIMG
+        assert [r for r in ROLES if row['setting'][r]] == ['main', role]
+    assert len(measured) == 1
+
+
 def test_the_page_names_the_metric_that_it_shows(tmp_path):
     made_up(tmp_path, lambda w, a, i: (w - 1.4) / 1000 + i * 1e-5)
     rows = files.read_jsonl(tmp_path / 'results.jsonl')

@@ -16,7 +16,7 @@ import time
 
 from autoguide_jax import config, files, guide_theory, health, provenance, stop
 from autoguide_jax.generation import flops
-from autoguide_jax.guides.candidates import cast, identity, label
+from autoguide_jax.guides.candidates import cast, identity, label, same_run
 from autoguide_jax.guides.errors import Pass
 from autoguide_jax.guides.held_out import HeldOut, levels_of, say
 from autoguide_jax.guides.ranking import by_level, judge_reference, notes, overall, rank, table
@@ -56,6 +56,8 @@ def measure(settings, workdir, people, data, sigmas):
     todo = [(k, ref) for k, ref in zip(keys, people.candidates) if k not in done]
     if todo:
         work = Pass(settings, data, sigmas, people)
+        first = [ref for ref in (people.main, people.reference) if ref]
+        work.networks.prepare([*first, *(ref for _, ref in todo)])
         with Progress(len(todo) * data.count, 'images', f'guides {workdir.name}') as bar:
             for key, ref in todo:
                 row = {'key': key, **describe(work, ref, sigmas, bar)}
@@ -82,14 +84,14 @@ def describe(work, ref, sigmas, bar):
 
 
 def cost(work, ref):
-    """FLOPs of the candidate relative to main: of an evaluation, and of training by (nimg × it)."""
+    """FLOPs relative to main's: of an evaluation, and of training (nimg × it), beside main's own.
+
+    main's own past costs no training more.
+    """
     main, guide = (work.load(r, 'candidates').network for r in (work.cast.main, ref))
-    evaluation = flops(guide) / flops(main)
-    return {
-        'evaluation': evaluation,
-        'training': evaluation * ref.nimg / work.cast.main.nimg,
-        'nimg': ref.nimg,
-    }
+    evaluation, paid = flops(guide) / flops(main), work.cast.main.nimg
+    nimg = max(0, ref.nimg - paid) if same_run(ref, work.cast.main) else ref.nimg
+    return {'evaluation': evaluation, 'training': evaluation * nimg / paid, 'nimg': ref.nimg}
 
 
 def record(settings, workdir, people, data, sigmas, rows, warnings):

@@ -162,8 +162,13 @@ def config_of(ref):
 
 def same(a, b):
     """Whether two NetworkRefs with moments name one network."""
+    return same_run(a, b) and (a.nimg, a.std) == (b.nimg, b.std)
+
+
+def same_run(a, b):
+    """Whether two NetworkRefs name one run directory."""
     place = lambda ref: os.path.normpath(str(files.path(ref.run)))
-    return (place(a), a.nimg, a.std) == (place(b), b.nimg, b.std)
+    return place(a) == place(b)
 
 
 def label(ref):

@@ -8,6 +8,8 @@ from scipy.stats import qmc
 
 from autoguide_jax.search.trials import Scores, check_budget, evaluations, spread
 
+GROWTHS = 16  # then the box is far larger than the space
+
 
 @dataclass(frozen=True)
 class Sobol:
@@ -40,15 +42,16 @@ class Sobol:
 
 
 def inside(space, scores, draws, width):
-    """A place that is new, in a box around the best; it grows until there is one.
+    """A place that is new, in a box around the best that grows; where all miss, the first one left.
 
     width: half of it, as a share of the cube; along each axis it reaches beyond one step.
     """
     centre = scores.ordered()[0]
-    while True:
+    for _ in range(GROWTHS):
         for unit in 2 * draws.random(64) - 1:
             steps = [1 / max(1, n - 1) for n in space.shape]
             place = space.nearest(space.unit(centre) + unit * np.maximum(width, steps))
             if place not in scores.reached:
                 return place
         width *= 1.5
+    return next(place for place in space.places() if place not in scores.reached)

@@ -90,6 +90,8 @@ class ExtraSettings:
                 raise ValueError(f'{name} ({given}) names one twice')
         if self.grid < 0 or self.slider < 0:
             raise ValueError(f'grid ({self.grid}) and slider ({self.slider}) must be ≥ 0')
+        if min(self.steps, default=1) < 1:
+            raise ValueError(f'steps ({self.steps}) must be numbers of sampler steps, ≥ 1')
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,12 @@ class Settings:
             )
         if self.extra.heatmap_arm and self.extra.heatmap_arm not in self.arms:
             raise ValueError(f'extra.heatmap_arm ({self.extra.heatmap_arm}) is not an arm')
+        mapped = self.arms.get(self.extra.heatmap_arm)
+        if mapped and not (mapped.guide or mapped.uncond):
+            raise ValueError(
+                f'extra.heatmap_arm ({self.extra.heatmap_arm}) has no guide, and a map is over the '
+                'EMA lengths of two networks: name a guided arm, or leave it empty'
+            )
         if unknown := set(self.extra.steps_arms) - set(self.arms):
             raise ValueError(f'extra.steps_arms: {unknown.pop()} is not an arm: {list(self.arms)}')
         for steps in self.extra.steps:

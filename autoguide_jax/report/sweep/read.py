@@ -26,7 +26,7 @@ from autoguide_jax.report.stats import (
 CONFIRM = 'confirm'
 SEARCHED = ('search', CONFIRM)
 ROLES = ('main', 'guide', 'uncond')
-OF_GUIDES = ('guide_', 'uncond_', 'alpha', 'interval_')
+OF_GUIDES = ('guide_', 'uncond_', 'alpha', 'interval_', 'rule', 'schedule')
 TITLES = {
     'weight': 'w',
     'alpha': 'α',

@@ -38,17 +38,25 @@ def answer(sweep):
 
 
 def _chosen(sweep, best):
-    """What the search itself said of the setting that was best on fresh seeds."""
+    """What the search said of the setting that was best on fresh seeds, and of luck among these."""
     same = [entry for entry in sweep.full if entry.point == best.point]
     again = f'{len(sweep.fresh)} settings were scored again'
     if not same:
         return f'{again}.'
     place, stat = sweep.full.index(same[0]) + 1, same[0].stat(sweep.distance)
-    told = plus_minus(stat, sweep.places[sweep.distance])
-    return (
-        f'{again}; on the seeds of the search it was number {place} with {told}, a value that was '
-        'chosen for being low.'
+    told = lambda stat: plus_minus(stat, sweep.places[sweep.distance])
+    text = (
+        f'{again}; on the seeds of the search it was number {place} with {told(stat)}, a value '
+        'that was chosen for being low.'
     )
+    first = [entry for entry in sweep.fresh if entry.point == sweep.full[0].point]
+    if place > 1 and first:
+        text += (
+            f' It is the lowest of {len(sweep.fresh)} on the fresh seeds too, by a little luck: '
+            f'the number 1 of the search, which they did not choose, has '
+            f'{told(first[0].stat(sweep.distance))} there.'
+        )
+    return text
 
 
 def _unguided(sweep, best):
@@ -167,4 +175,10 @@ def missing(sweep):
     """What a finished sweep would have and this one has not."""
     asked = len(sweep.meta.get('rows') or [])
     left = asked - len(sweep.rows)
-    return [f'{left} of {asked} scores'] if left > 0 else []
+    found = [f'{left} of {asked} scores'] if left > 0 else []
+    # A search names its rows as it goes: until it ends, nobody knows how many there will be.
+    if sweep.search and 'found' not in sweep.meta:
+        most, wanted = sweep.counts[-1], sweep.score['images']
+        short = f': no setting has more than {most} of {wanted} images yet'
+        found.append('the rest of the search' + short * (most < wanted))
+    return found

@@ -52,8 +52,8 @@ function scoreAxis(title, values) {
 }
 
 /**
- * A chart. spec: {label, x, y: axes, series: [{name, colour, points, line, dash, step}], level}.
- * points: {x, y, low, high, left, right, text, pick}; level: {y, text} a dashed line across.
+ * A chart. spec: {label, x, y: axes, series: [{name, colour, points, line, step}]}.
+ * points: {x, y, low, high, left, right, text, pick}.
  */
 function plot(host, spec) {
   const width = Math.max(320, Math.min(host.clientWidth || 960, 1040));
@@ -64,7 +64,6 @@ function plot(host, spec) {
   const view = { viewBox: `0 0 ${width} 378`, width, height: 378, class: 'chart', tabindex: 0 };
   const svg = draw('svg', { ...view, role: 'img', 'aria-label': spec.label });
   svg.append(frame(spec, box, x, y));
-  if (spec.level) svg.append(level(spec.level, box, y));
   const spots = [];
   spec.series.forEach((series, row) => {
     const group = draw('g', { 'data-series': series.name });
@@ -104,15 +103,8 @@ function frame(spec, box, x, y) {
   return group;
 }
 
-function level({ y: value, text }, box, y) {
-  const at = y.at(value);
-  const line = { x1: box.left, x2: box.right, y1: at, y2: at, class: 'level' };
-  const words = { x: box.right, y: at - 5, 'text-anchor': 'end', class: 'level' };
-  return draw('g', {}, draw('line', line), draw('text', words, text));
-}
-
 /** The band of the intervals and the line through the points. */
-function lineOf({ points, colour, dash, step }, place, down) {
+function lineOf({ points, colour, step }, place, down) {
   const known = points.filter((p) => p.low !== undefined && p.low !== null);
   const upper = known.map((p) => `${place(p)[0]},${down(p.high)}`);
   const lower = known.map((p) => `${place(p)[0]},${down(p.low)}`).reverse();
@@ -124,7 +116,6 @@ function lineOf({ points, colour, dash, step }, place, down) {
     })
     .join('');
   const stroke = { d: path, fill: 'none', stroke: colour, 'stroke-width': 2 };
-  if (dash) stroke['stroke-dasharray'] = dash;
   return [draw('polygon', { ...band, class: 'band' }), draw('path', stroke)];
 }
 

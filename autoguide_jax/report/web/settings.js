@@ -71,10 +71,7 @@ function tablePart() {
     Object.assign(state, { column, ascending, shown: PAGE });
     fillTable();
   };
-  const [wanted, direction] = (hash().get('sort') ?? '').split(' ');
-  const known = columns.findIndex((c) => c.title === wanted);
-  const first = known < 0 ? [S.axes.length, true] : [known, direction !== 'down'];
-  sortable(heads, sort, first);
+  sortable(heads, sort, [S.axes.length, true]);
   const scroll = make('div', { class: 'scroll' }, table);
   replace(place, controls.node, told, scroll, more);
 }
