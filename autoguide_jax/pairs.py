@@ -13,7 +13,15 @@ from autoguide_jax import autoencoder, config, files, snapshots
 from autoguide_jax.generation import Call, latents_of
 from autoguide_jax.guidance import split_total
 from autoguide_jax.guidance_settings import EVERYWHERE, GuidanceSettings
-from autoguide_jax.refs import NetworkRef, assess, assess_many, check_run, run_of
+from autoguide_jax.refs import (
+    NetworkRef,
+    assess,
+    assess_many,
+    check_pair,
+    check_run,
+    described,
+    run_of,
+)
 
 
 @dataclass(frozen=True)
@@ -169,9 +177,10 @@ class Networks:
                 self.loaded[run, *target] = network
 
     def check(self, *pairs):
-        """Refuse what cannot be loaded or reconstructed, before any device work.
+        """Refuse what cannot be loaded, reconstructed or combined, before any device work.
 
-        Errors: one ValueError with all that is wrong with any network of any of these pairs.
+        Errors: one ValueError with all that is wrong with any network of any of these pairs, or
+        else with what keeps a guide from its main network.
         """
         errors = []
         for models in dict.fromkeys(pair.models for pair in pairs):
@@ -182,6 +191,10 @@ class Networks:
             except ValueError as error:
                 errors.append(error)
         snapshots.refuse_all(errors)
+        used = [(p, role, ref) for p in pairs for role, ref in p.refs().items() if role != 'main']
+        runs = [(run_of(p.main, p.models), run_of(ref, p.models), role) for p, role, ref in used]
+        for main, guide, role in dict.fromkeys(runs):
+            check_pair(described(main), described(guide), role)
 
     def calls(self, pair):
         """([Call of main and guides], [Guidance of the guides]) of a Pair, checked."""
@@ -240,24 +253,6 @@ def settled(pair):
 def size(network):
     """Bytes of a network's variables."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(network.variables))
-
-
-def check_pair(main, guide, role):
-    """Main and guide must live in one space: same images, same latents, same classes."""
-    space = {'network': ('resolution', 'channels'), 'latents': ('name', 'scale', 'bias')}
-    for part, names in space.items():
-        for name in names:
-            a, b = main.config[part].get(name), guide.config[part].get(name)
-            if a != b:
-                raise ValueError(
-                    f'{role}.run ({guide.run}): {name} {b} differs from main.run ({main.run}): {a}'
-                )
-    a, b = (net.config['network'].get('label_dim', 0) for net in (main, guide))
-    if role == 'guide' and a != b:
-        raise ValueError(
-            f'guide.run ({guide.run}) has {b} classes, main.run ({main.run}) {a}: a guide solves '
-            'the same task. For classifier-free guidance give it as uncond.run'
-        )
 
 
 def acting(pair):
