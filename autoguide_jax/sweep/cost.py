@@ -135,7 +135,7 @@ def plan(campaign):
 def plan_grid(campaign):
     """What scoring the whole grid takes, exactly: settings that differ in name alone are one."""
     score = campaign.settings.score
-    blocks, todo, known = [score.block(i) for i in range(score.repeats)], {}, 0
+    blocks, todo = [score.block(i) for i in range(score.repeats)], {}
     for (_, setting), block in itertools.product(campaign.grid.points(), blocks):
         scorer = campaign.scorer(setting.sampler)
         todo[scorer.keys(setting, **block)[0]] = setting, scorer

@@ -93,6 +93,7 @@ class Grid:
         if key not in self.parsed:
             tree = config.load(config.to_dict(self.base), key, Setting)
             self.parsed[key] = config.parse(Setting, tree)
+            config.build(self.parsed[key].sampler)  # which refuses what it cannot be
         return replaced(self.parsed[key], **ends)
 
     def each_network(self):
