@@ -7,15 +7,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import fake_features
 import jax
 import numpy as np
 import pytest
 import tiny
 
 from autoguide_jax import backbones, claims, config, files, report, snapshots, sweep
+from autoguide_jax.data.digits import Digits
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.evaluator import Evaluator
 from autoguide_jax.generation import Programs
+from autoguide_jax.metrics import features
 from autoguide_jax.pairs import Networks
 from autoguide_jax.seeds import sample_labels
 from autoguide_jax.sweep import campaign, cost, group_scorer
@@ -55,15 +58,13 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope='module', autouse=True)
-def evaluator(tmp_path_factory):
-    """The digits and their classifier, opened once for all campaigns."""
-    from autoguide_jax.data.digits import Digits
-
-    features = config.parse(sweep.Settings).features
-    opened = Evaluator(
-        Digits(), features, ('frechet',), tmp_path_factory.mktemp('digits'), allow_fewer=True
-    )
+def evaluator():
+    """Random projections of the digits, in place of a trained classifier, for all campaigns."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(features.table.table, 'inception', fake_features.OPENERS['inception'])
+        tree = {'features': {'name': 'inception', 'weights': 'none'}}
+        chosen = config.parse(sweep.Settings, tree).features
+        opened = Evaluator(Digits(), chosen, ('frechet',), allow_fewer=True)
         patch.setattr(Campaign, 'open_evaluator', lambda _: opened)
         yield opened
 
@@ -260,10 +261,11 @@ def test_images_of_a_mixed_batch_are_those_of_settings_one_by_one(runs):
 
 def test_a_mixed_sweep_compiles_once(runs, tmp_path, monkeypatch, capsys):
     batches, images = [], Programs.images
-    told = lambda rules: [np.unique(rule.weight).tolist() for rule in rules]
-    spy = lambda self, calls, rules, *a: (
-        batches.append(told(rules)) or images(self, calls, rules, *a)
-    )
+
+    def spy(self, calls, rules, *given):
+        batches.extend(np.unique(rule.weight).tolist() for rule in rules)
+        return images(self, calls, rules, *given)
+
     monkeypatch.setattr(Programs, 'images', spy)
     given = {**GRID, 'score.batch_size': '64', 'sweep.weight': '1,1.5,2,2.5'}
     table = sweep.main(parse(sweep.Settings, runs, **given), tmp_path)
