@@ -263,23 +263,29 @@ def acting(pair):
     return dataclasses.replace(pair, **none)
 
 
-def identity(pair):
-    """What decides the numbers of a pair: the weights' sources, EMA lengths and guidance rule."""
-    networks = {}
-    for role, ref in pair.refs().items():
-        report = assess(ref, role, pair.models)
-        tree = files.read_json(files.path(run_of(ref, pair.models)) / 'config.json')
-        network = [tree.get(part) for part in ('network', 'denoiser', 'latents')]
-        networks[role] = {
-            'sources': report.sources_hash,
-            'std': ref.std,
-            'nimg': report.nimg,
-            'network': files.content_hash(network),
-        }
-        if ref.degrade:
-            networks[role]['degrade'] = config.resolved(ref.degrade)
+def identity(pair, told=None):
+    """What decides the numbers of a pair: the weights' sources, EMA lengths and guidance rule.
+
+    told: what tells networks apart, in place of network_identity, which reads their folders.
+    """
+    told = told or network_identity
+    networks = {role: told(ref, role, pair.models) for role, ref in pair.refs().items()}
     guidance = {role: dataclasses.asdict(rule) for role, _, rule in pair.rules()}
     return {'networks': networks, 'guidance': guidance, 'rule': pair.guidance.rule}
+
+
+def network_identity(ref, role, models=''):
+    """What decides the numbers of a network, wherever its run lies."""
+    report = assess(ref, role, models)
+    tree = described(run_of(ref, models)).config
+    network = [tree.get(part) for part in ('network', 'denoiser', 'latents')]
+    return {
+        'sources': report.sources_hash,
+        'std': ref.std,
+        'nimg': report.nimg,
+        'network': files.content_hash(network),
+        **({'degrade': config.resolved(ref.degrade)} if ref.degrade else {}),
+    }
 
 
 def setting_row(pair):

@@ -490,7 +490,10 @@ def test_two_workers_share_a_search(searched, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     'given, messages',
     [
-        ({'sweep.guide_std': '0.001,0.1,0.4'}, ['std 0.001', 'std 0.4', 'nearest']),
+        (
+            {'sweep.guide_std': '0.001,0.1,0.4'},
+            ['std 0.001', 'std (0.4)', ': 0.039', ': 0.124'],
+        ),
         ({'sweep.guide_run': 'nowhere,neither'}, ['nowhere', 'neither']),
         ({'sweep.guide_run': '{guide},{large}'}, ['resolution 16 differs from main.run']),
         ({'sweep.guide_run': '{guide},{few}'}, ['has 3 classes']),
@@ -541,6 +544,7 @@ class Bar:
     notes = []
 
     def __init__(self, *_):
+        self.done = 0
         self.update = lambda n: None
         self.note = lambda **values: self.notes.append(values)
 
@@ -583,10 +587,14 @@ def test_the_verb_search_confirms_what_a_grid_found(runs, tmp_path, monkeypatch)
     faked(monkeypatch, lambda pair, count: pair.guidance.weight + pair.guide.std)
     given = {**HALVING, 'search.name': 'grid', 'score.repeats': '2', 'score.confirm': '3'}
     del given['search.budget'], given['search.first']
+    given |= {'score.examples': '2'}
     table = sweep.main(parse(sweep.SearchSettings, runs, **given), tmp_path)
     rows = rows_of(tmp_path)
     assert [(row['weight'], row['frechet_sd']) for row in table] == [(1, 0), (1.5, 0), (1.5, 0)]
     assert len(rows) == 5 + 3 * 2
-    given |= {'score.confirm': '0'}
+    best = sorted(rows, key=lambda row: (row['phase'] == 'confirm', row['metrics']['frechet']))[:3]
+    kept = {file.stem for file in (tmp_path / 'examples').iterdir()}
+    assert kept == {row['measurement'] for row in best}, 'the images of the first seeds'
+    given |= {'score.confirm': '0', 'score.examples': '0'}
     [best] = sweep.main(parse(sweep.SearchSettings, runs, **given), tmp_path)
     assert best['weight'] == 1 and len(rows_of(tmp_path)) == 11

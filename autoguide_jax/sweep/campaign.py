@@ -115,6 +115,7 @@ class Campaign:
         """Score all that is asked for; returns the table, best first, of what is to be quoted."""
         with Progress(self.total(), 'settings', f'sweep {self.workdir.name}') as self.bar:
             rows = self.search() if self.searching else self.all_points()
+            self.bar.total = self.bar.done  # a search may need less than all that it may ask for
         self.keep_examples()
         for scorer in self.scorers.values():
             scorer.merge()

@@ -190,6 +190,8 @@ def known_of_search(campaign):
     What fewer images told is not on disk, so that they may be drawn once more.
     """
     score, known = campaign.settings.score, {}
+    if not campaign.scorer(campaign.grid.base.sampler).measured:
+        return 0
     metric = minimised(score.metrics)
 
     def rows(settings, block):

@@ -9,6 +9,7 @@ import numpy as np
 from autoguide_jax import config, files, pairs, stop
 from autoguide_jax.generation import calls_per_image
 from autoguide_jax.metrics.metric import Bank
+from autoguide_jax.refs import run_of
 from autoguide_jax.scorer import Scorer
 
 KEPT_BYTES = 2**30
@@ -26,11 +27,15 @@ class GroupScorer(Scorer):
         self.mixed, self.keep_below, self.kept, self.identities = mixed, keep, {}, {}
 
     def identity(self, pair):
-        """As Scorer's, asked once: it reads the folders of all runs, which may lie in a bucket."""
-        if id(pair) not in self.identities:
-            # The pair is kept beside it, for another one may get its id once it is gone.
-            self.identities[id(pair)] = pair, super().identity(pair)
-        return self.identities[id(pair)][1]
+        """As Scorer's; each network is asked once, whose folder may lie in a bucket."""
+        return pairs.identity(pairs.acting(pair), self.network_identity)
+
+    def network_identity(self, ref, role, models):
+        """pairs.network_identity, remembered."""
+        key = run_of(ref, models), ref.std, ref.nimg, repr(ref.degrade)
+        if key not in self.identities:
+            self.identities[key] = pairs.network_identity(ref, role, models)
+        return self.identities[key]
 
     def score_group(self, group, first_seed, count, **tags):
         """The rows of some pairs that may share batches, on seeds first_seed … + count − 1."""
