@@ -25,7 +25,7 @@ PARTS = 8
 
 
 def score_whole(campaign, done, file):
-    """Add a row {identity, counts, eighths, seconds} to file for every setting not done."""
+    """Add a row {identity, setting, scores, eighths, …} to file for every setting not done."""
     score, grid = campaign.settings.score, campaign.grid
     settings = {}
     for _, setting in grid.points():
@@ -48,9 +48,11 @@ def score_one(campaign, setting, score):
     drawn = campaign.evaluator.banks(scorer.mixed_batches(calls, [rules], seeds, labels))
     metric = minimised(score.metrics)
     of = lambda part: campaign.evaluator.judge(parts(drawn, part))['metrics'][metric]
+    told = scorer.row(setting, [score.first_seed, score.images], {}, calls, rules, {})
     eighth = score.images // PARTS
     return {
         'scores': [of(slice(0, score.images // k)) for k in (8, 4, 2, 1)],
+        'setting': told['setting'],
         'eighths': [of(slice(i * eighth, (i + 1) * eighth)) for i in range(PARTS)],
         'seconds': time.monotonic() - start,
     }

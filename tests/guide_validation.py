@@ -248,7 +248,9 @@ def fashion(args):
     rows = {place(row['candidate']): row for row in rows if row['key'] in keys}
     scored, weights = {}, {}
     for row in files.read_jsonl(args.grid):
-        s, value = row['setting'], row['metrics'].get(args.metric)
+        # Rows of `sweep`, or of tests/exhaustive_grids.py, which has one metric.
+        s, metrics = row['setting'], row.get('metrics')
+        value = metrics.get(args.metric) if metrics else row['scores'][-1]
         guided = s['guide'] and s['weight'] != 1 and value is not None
         if not guided or not np.isclose(s['main']['std'], std):
             continue

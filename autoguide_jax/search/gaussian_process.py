@@ -33,14 +33,15 @@ class GaussianProcess:
       first: images of the initial trials; 0 = an eighth of all
       initial: Sobol points before the first fit; 0 = what a third of the budget draws, at most 80
       batch: points that are chosen from one fit, for hosts to share
-      least_gain: expected relative improvement below which the search ends
+      least_gain: expected relative improvement below which the search ends early; 0 = it spends
+        its budget. A model that few images misled expects none too soon (digits: 3 % regret)
     """
 
     budget: int = 0
     first: int = 0
     initial: int = 0
     batch: int = 1
-    least_gain: float = 2e-4
+    least_gain: float = 0.0
 
     def __post_init__(self):
         check_budget(self.budget)
