@@ -52,8 +52,13 @@ def _declared(module, given):
     for name, function in vars(module).items():
         if not callable(function) or not re.fullmatch('sweep(_.+)?', name):
             continue
-        takes = inspect.signature(function).parameters
-        found = tuple(_variant(name, one) for one in function(*(given if takes else [])))
+        takes = inspect.signature(function).parameters.values()
+        if not given and any(p.default is p.empty for p in takes):
+            raise ValueError(f'{name}() takes an argument: give one, as in --config=FILE.py:ARG')
+        variants = function(*(given if takes else []))
+        if not isinstance(variants, collections.abc.Iterable):
+            raise ValueError(f'{name}() must yield settings; it returned {variants!r}')
+        found = tuple(_variant(name, one) for one in variants)
         if not found:
             raise ValueError(f'{name}() yields nothing: the grid would be empty')
         yield name.removeprefix('sweep_'), found

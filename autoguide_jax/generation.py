@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 import time
+import types
 from dataclasses import dataclass
 
 import jax
@@ -253,6 +254,14 @@ def flops(network):
     x, label = jax.ShapeDtypeStruct((1, *shape), 'f4'), jax.ShapeDtypeStruct((1,), 'i4')
     lowered = jax.jit(network.denoiser.apply).lower(spec, x, jax.ShapeDtypeStruct((), 'f4'), label)
     return float(lowered.cost_analysis()['flops'])
+
+
+def forward_flops(tree):
+    """The same of the network of a config.json, whose weights are not asked for."""
+    denoiser, shape = snapshots.build_denoiser(tree), snapshots.sample_shape(tree)
+    x, sigma, labels = jnp.zeros((1, *shape)), jnp.ones(1), jnp.zeros(1, jnp.int32)
+    variables = jax.eval_shape(lambda: denoiser.init(jax.random.key(0), x, sigma, labels))
+    return flops(types.SimpleNamespace(config=tree, variables=variables, denoiser=denoiser))
 
 
 def latents_of(run_config):

@@ -13,7 +13,15 @@ from autoguide_jax import autoencoder, config, files, snapshots
 from autoguide_jax.generation import Call, latents_of
 from autoguide_jax.guidance import split_total
 from autoguide_jax.guidance_settings import EVERYWHERE, GuidanceSettings
-from autoguide_jax.refs import NetworkRef, assess, assess_many, check_run, run_of
+from autoguide_jax.refs import (
+    NetworkRef,
+    assess,
+    assess_many,
+    check_pair,
+    check_run,
+    described,
+    run_of,
+)
 
 
 @dataclass(frozen=True)
@@ -169,9 +177,10 @@ class Networks:
                 self.loaded[run, *target] = network
 
     def check(self, *pairs):
-        """Refuse what cannot be loaded or reconstructed, before any device work.
+        """Refuse what cannot be loaded, reconstructed or combined, before any device work.
 
-        Errors: one ValueError with all that is wrong with any network of any of these pairs.
+        Errors: one ValueError with all that is wrong with any network of any of these pairs, or
+        else with what keeps a guide from its main network.
         """
         errors = []
         for models in dict.fromkeys(pair.models for pair in pairs):
@@ -182,6 +191,10 @@ class Networks:
             except ValueError as error:
                 errors.append(error)
         snapshots.refuse_all(errors)
+        used = [(p, role, ref) for p in pairs for role, ref in p.refs().items() if role != 'main']
+        runs = [(run_of(p.main, p.models), run_of(ref, p.models), role) for p, role, ref in used]
+        for main, guide, role in dict.fromkeys(runs):
+            check_pair(described(main), described(guide), role)
 
     def calls(self, pair):
         """([Call of main and guides], [Guidance of the guides]) of a Pair, checked."""
@@ -242,24 +255,6 @@ def size(network):
     return sum(leaf.nbytes for leaf in jax.tree.leaves(network.variables))
 
 
-def check_pair(main, guide, role):
-    """Main and guide must live in one space: same images, same latents, same classes."""
-    space = {'network': ('resolution', 'channels'), 'latents': ('name', 'scale', 'bias')}
-    for part, names in space.items():
-        for name in names:
-            a, b = main.config[part].get(name), guide.config[part].get(name)
-            if a != b:
-                raise ValueError(
-                    f'{role}.run ({guide.run}): {name} {b} differs from main.run ({main.run}): {a}'
-                )
-    a, b = (net.config['network'].get('label_dim', 0) for net in (main, guide))
-    if role == 'guide' and a != b:
-        raise ValueError(
-            f'guide.run ({guide.run}) has {b} classes, main.run ({main.run}) {a}: a guide solves '
-            'the same task. For classifier-free guidance give it as uncond.run'
-        )
-
-
 def acting(pair):
     """The pair without the guides, if its weight is 1 and none of them acts."""
     if pair.guidance.weight != 1:
@@ -268,23 +263,29 @@ def acting(pair):
     return dataclasses.replace(pair, **none)
 
 
-def identity(pair):
-    """What decides the numbers of a pair: the weights' sources, EMA lengths and guidance rule."""
-    networks = {}
-    for role, ref in pair.refs().items():
-        report = assess(ref, role, pair.models)
-        tree = files.read_json(files.path(run_of(ref, pair.models)) / 'config.json')
-        network = [tree.get(part) for part in ('network', 'denoiser', 'latents')]
-        networks[role] = {
-            'sources': report.sources_hash,
-            'std': ref.std,
-            'nimg': report.nimg,
-            'network': files.content_hash(network),
-        }
-        if ref.degrade:
-            networks[role]['degrade'] = config.resolved(ref.degrade)
+def identity(pair, told=None):
+    """What decides the numbers of a pair: the weights' sources, EMA lengths and guidance rule.
+
+    told: what tells networks apart, in place of network_identity, which reads their folders.
+    """
+    told = told or network_identity
+    networks = {role: told(ref, role, pair.models) for role, ref in pair.refs().items()}
     guidance = {role: dataclasses.asdict(rule) for role, _, rule in pair.rules()}
     return {'networks': networks, 'guidance': guidance, 'rule': pair.guidance.rule}
+
+
+def network_identity(ref, role, models=''):
+    """What decides the numbers of a network, wherever its run lies."""
+    report = assess(ref, role, models)
+    tree = described(run_of(ref, models)).config
+    network = [tree.get(part) for part in ('network', 'denoiser', 'latents')]
+    return {
+        'sources': report.sources_hash,
+        'std': ref.std,
+        'nimg': report.nimg,
+        'network': files.content_hash(network),
+        **({'degrade': config.resolved(ref.degrade)} if ref.degrade else {}),
+    }
 
 
 def setting_row(pair):

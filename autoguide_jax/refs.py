@@ -1,6 +1,7 @@
 """One network by name: run, moment of training, EMA length; and where it lies."""
 
 import contextlib
+import types
 from dataclasses import dataclass
 
 from autoguide_jax import config, files, published, snapshots
@@ -36,6 +37,33 @@ def check_run(run, role):
         raise ValueError(f'{role}.run is empty: give the run directory of the network')
     if not (files.path(run) / 'config.json').exists():
         raise ValueError(f'{role}.run ({run}) is not a run directory: it has no config.json')
+
+
+def described(run):
+    """A run and its config.json, without a network."""
+    tree = files.read_json(files.path(run) / 'config.json')
+    return types.SimpleNamespace(run=run, config=tree)
+
+
+def check_pair(main, guide, role):
+    """Main and guide must live in one space: same images, same latents, same classes.
+
+    main, guide: what has .run and .config, as networks have.
+    """
+    space = {'network': ('resolution', 'channels'), 'latents': ('name', 'scale', 'bias')}
+    for part, names in space.items():
+        for name in names:
+            a, b = main.config[part].get(name), guide.config[part].get(name)
+            if a != b:
+                raise ValueError(
+                    f'{role}.run ({guide.run}): {name} {b} differs from main.run ({main.run}): {a}'
+                )
+    a, b = (net.config['network'].get('label_dim', 0) for net in (main, guide))
+    if role == 'guide' and a != b:
+        raise ValueError(
+            f'guide.run ({guide.run}) has {b} classes, main.run ({main.run}) {a}: a guide solves '
+            'the same task. For classifier-free guidance give it as uncond.run'
+        )
 
 
 def assess(ref, role, models=''):

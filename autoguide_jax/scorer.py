@@ -58,7 +58,7 @@ class Scorer:
 
         So a grid scores w = 1 once, whatever the EMA lengths of the guide.
         """
-        return pairs.identity(pairs.settled(pairs.acting(pair)))
+        return pairs.identity(pairs.acting(pair))
 
     def score(self, pair, first_seed, count, **tags):
         """The row of this pair on seeds first_seed … first_seed + count − 1.

@@ -1,5 +1,7 @@
 """What a seed decides: noise, label and churn of one sample, whatever batch or device draws it."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -39,8 +41,13 @@ def sample_labels(seeds, num_classes, classes='random'):
         return (np.asarray(seeds) % num_classes).astype(np.int32)
     if classes != 'random':
         return np.full(len(seeds), int(classes), np.int32)
+    return np.asarray(_random_labels(np.asarray(seeds, np.uint32), num_classes), np.int32)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _random_labels(seeds, num_classes):
     draw = lambda seed: jax.random.randint(stream(seed, LABEL), (), 0, num_classes)
-    return np.asarray(jax.jit(jax.vmap(draw))(np.asarray(seeds, np.uint32)), np.int32)
+    return jax.vmap(draw)(seeds)
 
 
 def stream(seed, purpose):

@@ -255,15 +255,15 @@ def test_devices_are_looked_for_before_one_is_needed(runs, tmp_path, monkeypatch
         generate.main(chosen, tmp_path)
 
 
-def test_a_shared_sweep_asks_who_each_setting_is_once(swept, tmp_path, monkeypatch):
+def test_a_shared_sweep_asks_who_each_network_is_once(swept, tmp_path, monkeypatch):
     """That reads the folders of all runs, which may lie in a bucket."""
     workdir, chosen, table = swept
     shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
     shared = dataclasses.replace(chosen, score=dataclasses.replace(chosen.score, shared=True))
-    asked, identity = [], Scorer.identity
-    monkeypatch.setattr(Scorer, 'identity', lambda *a: asked.append(a) or identity(*a))
+    asked, identity = [], pairs.network_identity
+    monkeypatch.setattr(pairs, 'network_identity', lambda *a: asked.append(a) or identity(*a))
     assert sweep.main(shared, tmp_path) == table
-    assert len(asked) == 9
+    assert len(asked) == 3
 
 
 def test_one_worker_draws_the_examples_and_the_others_wait(tmp_path, monkeypatch):

@@ -2,12 +2,10 @@
 
 import dataclasses
 import os
-import types
 
 from autoguide_jax import files, snapshots, values
 from autoguide_jax.guides.settings import EXACT
-from autoguide_jax.pairs import NetworkRef, check_pair
-from autoguide_jax.refs import assess, check_run
+from autoguide_jax.refs import NetworkRef, assess, check_pair, check_run, described
 
 ALL, SIGNS = 'all', '*?['
 
@@ -148,16 +146,10 @@ def settled(role, ref):
 
 def check_alike(main, other, role):
     """Refuse a network of another space or task than main's."""
-    a, b = (types.SimpleNamespace(config=config_of(ref), run=ref.run) for ref in (main, other))
     try:
-        check_pair(a, b, 'guide')
+        check_pair(described(main.run), described(other.run), 'guide')
     except ValueError as error:
         raise ValueError(f'{role}: {error}'.replace('guide.run ', '')) from None
-
-
-def config_of(ref):
-    """config.json of a network's run."""
-    return files.read_json(files.path(ref.run) / 'config.json')
 
 
 def same(a, b):
@@ -180,6 +172,6 @@ def identity(ref):
     """What decides the outputs of a network, as JSON; None for the truth."""
     if ref is None:
         return EXACT
-    tree = config_of(ref)
+    tree = described(ref.run).config
     parts = [tree.get(part) for part in ('network', 'denoiser', 'latents')]
     return [assess(ref, 'network').sources_hash, ref.std, files.content_hash(parts)]

@@ -9,8 +9,8 @@ import numpy as np
 from autoguide_jax import config
 from autoguide_jax.data.order import ENDLESS, permutation
 from autoguide_jax.generation import latents_of
-from autoguide_jax.guides.candidates import config_of
 from autoguide_jax.guides.settings import EXACT
+from autoguide_jax.refs import described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class HeldOut:
     """Images by their number 0 … n − 1 in a random choice that settings.seed makes."""
 
     def __init__(self, settings, main):
-        tree = config_of(main)
+        tree = described(main.run).config
         self.dataset = data = config.build(part_of(settings, tree))
         self.encoding, self.tree = latents_of(tree), tree
         holds = getattr(data, 'holds', 'images')

@@ -9,13 +9,9 @@
 """
 
 import functools
-import types
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from autoguide_jax import budget, config, files, generation, run_settings, snapshots
+from autoguide_jax import budget, config, files, generation, run_settings
 from autoguide_jax.study.samplers import sampler_of, steps_of
 
 FORWARD_AND_BACK = 3
@@ -56,7 +52,7 @@ class Costs:
         tree = files.read_json(file) if file.exists() else self._resolve(run)
         key = files.content_hash([tree['network'], tree.get('denoiser')])
         if key not in self.counted:
-            self.counted[key] = forward_flops(tree)
+            self.counted[key] = generation.forward_flops(tree)
         return self.counted[key]
 
     def _resolve(self, run):
@@ -154,12 +150,3 @@ def asked(settings):
             found += [Ask('steps', name, final.repeats, each, n) for n in more]
         found.append(Ask('grid', name, 0, extra.grid))
     return [ask for ask in found if ask.images]
-
-
-def forward_flops(tree):
-    """FLOPs of one evaluation of one sample of the network of a config.json, counted by XLA."""
-    denoiser, shape = snapshots.build_denoiser(tree), snapshots.sample_shape(tree)
-    x, sigma, labels = jnp.zeros((1, *shape)), jnp.ones(1), jnp.zeros(1, jnp.int32)
-    variables = jax.eval_shape(lambda: denoiser.init(jax.random.key(0), x, sigma, labels))
-    network = types.SimpleNamespace(config=tree, variables=variables, denoiser=denoiser)
-    return generation.flops(network)

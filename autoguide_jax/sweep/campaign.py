@@ -25,6 +25,7 @@ from autoguide_jax.search import drive, rank
 from autoguide_jax.sweep import cost
 from autoguide_jax.sweep.grid import Grid
 from autoguide_jax.sweep.group_scorer import GroupScorer, alike
+from autoguide_jax.sweep.settings import SearchSettings
 
 
 def main(settings, workdir):
@@ -44,9 +45,7 @@ def main(settings, workdir):
         if settings.score.shared or processes.count() > 1 or files.is_remote(workdir):
             claims = stack.enter_context(Claims(workdir / 'claims'))
         campaign = Campaign(settings, workdir, grid, method, networks, claims, vae)
-        plan = cost.plan(campaign)
-        print(plan.text(), file=sys.stderr, flush=True)
-        plan.check(settings.budget)
+        plan = cost.settle(campaign)
         if settings.budget.plan_only:
             return [plan.row()]
         return campaign.run()
@@ -58,18 +57,19 @@ class Campaign:
     def __init__(self, settings, workdir, grid, method, networks, claims=None, vae=None):
         self.settings, self.workdir, self.grid, self.method = settings, workdir, grid, method
         self.networks, self.claims, self.vae = networks, claims, vae
-        self.evaluator = self.open_evaluator()
         self.scorers, self.flops = {}, {}
-        self.keys, self.shown, self.found, self.best = {}, [], None, math.inf
+        self.keys, self.shown, self.found, self.best = {}, [], None, {}
         images = settings.score.images
-        self.fewest = min(trial.images for trial in next(method(grid.space, images)))
-        # Small sets would leave batches half empty.
-        self.together = max(1, settings.score.batch_size // self.fewest)
+        try:
+            self.fewest = min(trial.images for trial in next(method(grid.space, images)))
+        except ValueError as error:
+            raise ValueError(f'config.search.{error}') from None
+        self.evaluator = self.open_evaluator()
 
     @property
     def searching(self):
-        """Whether a search decides which points are scored."""
-        return self.settings.search.name != 'grid'
+        """Whether the best of the points are looked for, to be scored again."""
+        return isinstance(self.settings, SearchSettings) or self.settings.search.name != 'grid'
 
     def open_evaluator(self):
         """The Evaluator; one worker prepares features and reference, the others read them."""
@@ -105,8 +105,9 @@ class Campaign:
                 sampler,
                 score.classes,
                 self.claims and self.claims.worker,
-                mixed=self.together > 1,
-                keep=self.fewest < score.images,
+                # Small sets would leave batches half empty.
+                mixed=2 * self.fewest <= score.batch_size,
+                keep=score.images if self.fewest < score.images else 0,
             )
         return self.scorers[key]
 
@@ -114,6 +115,7 @@ class Campaign:
         """Score all that is asked for; returns the table, best first, of what is to be quoted."""
         with Progress(self.total(), 'settings', f'sweep {self.workdir.name}') as self.bar:
             rows = self.search() if self.searching else self.all_points()
+            self.bar.total = self.bar.done  # a search may need less than all that it may ask for
         self.keep_examples()
         for scorer in self.scorers.values():
             scorer.merge()
@@ -132,7 +134,8 @@ class Campaign:
         """Scores at most: what the progress bar counts."""
         score = self.settings.score
         most = self.method.most(self.grid.space, score.images)[0]
-        return most + score.confirm * score.repeats if self.searching else most * score.repeats
+        confirmed = score.repeats * min(score.confirm, self.grid.space.size)
+        return most + confirmed if self.searching else most * score.repeats
 
     def all_points(self):
         """The rows of the whole grid, on every set of seeds."""
@@ -144,16 +147,33 @@ class Campaign:
 
     def search(self):
         """Search, then score the best settings on fresh seeds; the rows of those."""
-        score = self.settings.score
-        self.found = drive(self.method, self.grid.space, score.images, self.values)
-        full = [(t, v) for t, v in self.found.trials if t.images == score.images]
-        full.sort(key=lambda item: rank(item[1]))
-        self.shown = [self.grid.at(trial.point) for trial, _ in full[: score.confirm or 1]]
-        phase, first = ('confirm', 1) if score.confirm else ('search', 0)
-        sets = score.repeats if score.confirm else 1
+        score, space = self.settings.score, self.grid.space
+        self.found = drive(self.method, space, score.images, self.values)
+        self.shown = self.chosen(self.found)
+        again = score.confirm and self.found.best is not None
+        phase, first, sets = ('confirm', 1, score.repeats) if again else ('search', 0, 1)
         blocks = [score.block(first + i) for i in range(sets)]
         self.note_keys(self.shown, blocks, phase)
         return list(self.rows(self.shown, blocks, phase))
+
+    def chosen(self, found):
+        """The best settings of a search, best first, those without a value only if none has one.
+
+        As many as are scored again, at least one; settings that differ in name alone are one.
+        """
+        score, best = self.settings.score, {}
+        full = [(t, rank(v)) for t, v in found.trials if t.images == score.images]
+        known = [item for item in full if item[1] < math.inf] or full
+        for trial, _ in sorted(known, key=lambda item: item[1]):
+            setting = self.grid.at(trial.point)
+            measurement, _ = self.scorer(setting.sampler).keys(setting, **score.block(0))
+            best.setdefault(measurement, setting)
+        return list(best.values())[: max(1, score.confirm)]
+
+    def known(self, setting, block):
+        """The row of a setting on a set of seeds, whoever asked for it; None without one."""
+        scorer = self.scorer(setting.sampler)
+        return scorer.measured.get(scorer.keys(setting, **block)[0])
 
     def values(self, trials):
         """The minimised metric of some Trials, on the first seeds."""
@@ -168,9 +188,7 @@ class Campaign:
             self.note_keys(settings, blocks, 'search')
             list(self.rows(settings, blocks, 'search'))
             for trial, setting in zip(some, settings):
-                scorer = self.scorer(setting.sampler)
-                row = scorer.rows[scorer.keys(setting, **blocks[0], phase='search')[1]]
-                found[trial.key] = row['metrics'][metric]
+                found[trial.key] = self.known(setting, blocks[0])['metrics'][metric]
         return [found[trial.key] for trial in trials]
 
     def prepare(self, settings):
@@ -192,19 +210,22 @@ class Campaign:
         for group_rows in self.shared(self.pieces(settings, blocks, phase)):
             for row in group_rows:
                 yield row
-                self.best = min(self.best, rank(row['metrics'][metric]))
+                count, value = row['seeds'][1], rank(row['metrics'][metric])
+                self.best[count] = min(value, self.best.get(count, value))
                 self.bar.update(1)
-                self.bar.note(best=self.best)
+                # Scores over fewer images are larger: they are not comparable.
+                self.bar.note(best=self.best[max(self.best)], images=max(self.best))
 
     def pieces(self, settings, blocks, phase):
         """[(scorer, group of settings, arguments of its score_group)], what one worker does."""
-        by_scorer = {}
+        by_scorer, score = {}, self.settings.score
         for setting in settings:
             scorer = self.scorer(setting.sampler)
             by_scorer.setdefault(id(scorer), (scorer, []))[1].append(setting)
         for scorer, mine in by_scorer.values():
-            for group in alike(mine, scorer.programs.sampler, self.together):
-                for block in blocks:
+            for block in blocks:
+                size = max(1, score.batch_size // block['count']) if scorer.mixed else 1
+                for group in alike(mine, scorer.programs.sampler, size):
                     yield scorer, group, {**block, 'phase': phase}
 
     def shared(self, pieces):

@@ -36,6 +36,8 @@ DOTTED = {
     'weight': 'guidance.weight',
 }
 ENDS = ('interval_lo', 'interval_hi')  # of guidance.interval
+LISTED = {*DOTTED, *ENDS}
+WORDS = ('run', 'models', 'vae', 'name')  # settings that are text, though it may be digits
 ALONE = 'setting'  # the axis of a grid without axes: one point, the pair as it is
 
 
@@ -49,7 +51,8 @@ class Grid:
     def __init__(self, settings):
         fields = [f.name for f in dataclasses.fields(Setting)]
         self.base = Setting(**{name: getattr(settings, name) for name in fields})
-        self.axes, self.parsed, self.known = declared_axes(settings), {}, {}
+        self.axes, self.bundles = declared_axes(settings)
+        self.known, self.parsed = {}, {}
         for name, found in dataclasses.asdict(settings.sweep).items():
             if found and name in self.axes:
                 raise ValueError(f'sweep.{name} ({found}): the config file declares it as well')
@@ -59,46 +62,52 @@ class Grid:
 
     def _check_networks(self):
         """Refuse lists for a network that no point has."""
-        some = next(self.each_network())
         for name, found in self.axes.items():
             role = name.partition('_')[0]
-            if role in ('guide', 'uncond') and name in DOTTED and not getattr(some, role).run:
+            if role not in ('guide', 'uncond') or name in self.bundles or name not in DOTTED:
+                continue
+            if not any(getattr(some, role).run for some in self.each_network()):
                 raise ValueError(f'sweep.{name} ({found}) needs {role}.run')
+        next(self.each_network())  # what is declared is there at all
 
     def at(self, point):
         """The Setting of a point, axis → value. Errors: ValueError if there is no such pair."""
         key = tuple(point.items())
         if key not in self.known:
             point = {name: value for name, value in point.items() if name != ALONE}
-            plain = point.keys() <= {*DOTTED, *ENDS} - {'num_steps'}
+            plain = point.keys() <= LISTED - {'num_steps'} - self.bundles
             self.known[key] = replaced(self.base, **point) if plain else self._parsed(point)
         return self.known[key]
 
     def _parsed(self, point):
         """The Setting of a point that names settings by their dotted names, or a sampler's."""
-        ends = {end: point.pop(end) for end in ENDS if end in point}
-        overrides = {}
+        ends = {end: point.pop(end) for end in {*ENDS} & point.keys() - self.bundles}
+        overrides, told = {}, {'guidance.interval'} if ends else set()
         for name, value in point.items():
-            known = name in DOTTED or '.' in name
-            found = {DOTTED.get(name, name): values.text(value)} if known else settings_of(value)
-            if twice := sorted(found.keys() & overrides.keys()):
+            one = DOTTED.get(name, name), values.text(value)
+            found = settings_of(value) if name in self.bundles else dict([one])
+            if twice := sorted(found.keys() & (overrides.keys() | told)):
                 raise ValueError(f'{name}: {twice[0]} is swept twice')
             overrides |= found
         key = tuple(overrides.items())
         if key not in self.parsed:
             tree = config.load(config.to_dict(self.base), key, Setting)
             self.parsed[key] = config.parse(Setting, tree)
+            config.build(self.parsed[key].sampler)  # which refuses what it cannot be
         return replaced(self.parsed[key], **ends)
 
     def each_network(self):
-        """Settings in which every network of the grid is at least once, one by one.
+        """Settings in which all that can be refused is at least once, one by one.
 
-        EMA lengths, snapshots and runs of one role are crossed, the axes of others stay.
+        The runs, snapshots and EMA lengths of one role are crossed, and so are the two ends of the
+        interval, and what has no list in `sweep` with all of these; the other axes stay.
         """
-        role_of = lambda name: name.partition('_')[0]
-        for role in ('main', 'guide', 'uncond', ''):
-            told = [n for n in self.space.axes if role_of(n) == role or n not in {*DOTTED, *ENDS}]
-            sizes = [n if a in told else 1 for a, n in zip(self.space.axes, self.space.shape)]
+        kind = lambda name: name.partition('_')[0] if name in LISTED - self.bundles else ''
+        for group in dict.fromkeys(map(kind, self.space.axes)):
+            sizes = [
+                n if kind(axis) in (group, '') else 1
+                for axis, n in zip(self.space.axes, self.space.shape)
+            ]
             for place in itertools.product(*map(range, sizes)):
                 yield self.at(self.space.point(place))
 
@@ -126,16 +135,20 @@ def replaced(pair, interval_lo=None, interval_hi=None, weight=None, alpha=None, 
 
 
 def declared_axes(settings):
-    """The axes of what the config file declares, as far as it is crossed: name → values."""
+    """What the config file declares, as far as it is crossed: (axis → values, names of bundles).
+
+    The values of a bundle are texts of several settings; those of the other axes are of one.
+    """
     names = settings.cross or [n for n in settings.declared if n == 'sweep'] or settings.declared
-    axes = {}
+    axes, bundles = {}, set()
     for name in names:
-        found = product_axes(settings.declared[name]) or {name: settings.declared[name]}
-        for axis in found:
+        found = product_axes(settings.declared[name])
+        bundles |= set() if found else {name}
+        for axis, known in (found or {name: settings.declared[name]}).items():
             if axis in axes:
                 raise ValueError(f'cross ({name}): another declares {axis} as well')
-        axes |= found
-    return axes
+            axes[axis] = known
+    return axes, bundles
 
 
 def product_axes(variants):
@@ -158,6 +171,8 @@ def product_axes(variants):
 def values_of(name, texts):
     """The values of a declared axis: numbers, which have an order, where all of them are."""
     kind = int if name.endswith(('.nimg', '.num_steps')) else float
+    if name.rpartition('.')[2] in WORDS:
+        return tuple(texts)
     try:
         return tuple(values.coerce(kind, text) for text in texts)
     except ValueError:
@@ -169,4 +184,4 @@ def settings_of(variant):
     pairs = [word.partition('=') for word in shlex.split(variant)]
     if not pairs or not all(name and equals for name, equals, _ in pairs):
         raise ValueError(f'declared: {variant!r} must look like "guide.run=runs/a guide.nimg=8Mi"')
-    return {name: text for name, _, text in pairs}
+    return {DOTTED.get(name, name): text for name, _, text in pairs}

@@ -101,7 +101,8 @@ class Budget(budget.Budget):
     Settings:
       images: samples to draw; 0 = any number
       hours: time that it takes by the rate measured on this machine; 0 = any
-      plan_only: print the cost plan and stop
+      plan_only: print the cost plan and stop; no row is written, but where no rate is known and
+        there is much to draw, a few batches measure one
     """
 
     plan_only: bool = False
@@ -145,7 +146,8 @@ class Settings(Setting):
         variant is 'setting=value …', with settings of main, guide, uncond, guidance and sampler
       cross: which of these are crossed with the grid and with each other; empty = sweep, or all
         where it is not there
-      search: which points are scored, and on how many images: grid = all, on all
+      search: which points are scored, and on how many images: grid = all, on all; the verb search
+        scores the best again
       score: samples and metrics of each setting
       budget: what it may cost
       data: the real images to compare with
