@@ -248,6 +248,13 @@ def test_the_minimum_of_a_bowl_is_found_wherever_it_is(name):
         assert max(values) == 1, places[np.argmax(values)]
 
 
+@pytest.mark.parametrize('place', [(0, 0, 5), (4, 2, 3)])
+def test_a_gaussian_process_seeks_the_lowest_below_zero_too(place):
+    score = lambda trials: [value - 1.5 for value in bowl(place)(trials)]
+    found = drive(method_of('gaussian_process', budget=28), SPACE, IMAGES, score, 1)
+    assert score([Trial(found.best, IMAGES)]) == [-0.5]
+
+
 @pytest.mark.parametrize('name', METHODS)
 @pytest.mark.parametrize('undefined', [False, True])
 def test_within_two_percent_of_the_grid_for_a_tenth_of_its_images(name, undefined):

@@ -6,7 +6,8 @@
     (2) EI(u) = (b − μ)·Φ(z) + s·φ(z), z = (b − μ)/s at f = 0, b: the lowest μ where all images
         were scored                            (Jones et al. 1998; with noise: Picheny et al. 2013)
 
-A value that is undefined, or not positive, is taken for the worst; with few images it says nothing.
+A value that is undefined is taken for the worst; with few images it says nothing. Distances that
+may be negative (KID, FD∞) are raised before their log, so that the lowest is median − lowest.
 """
 
 import math
@@ -127,10 +128,10 @@ def fit(space, scores, kernel=None, anew=True):
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
-    usable = lambda value: value is not None and 0 < value < math.inf
-    worst = max(
-        (v for known in scores.values.values() for v in known.values() if usable(v)), default=1.0
-    )
+    usable = lambda value: value is not None and math.isfinite(value)
+    told = [v for known in scores.values.values() for v in known.values() if usable(v)] or [1.0]
+    worst, lowest = max(told), min(told)
+    raised = 0.0 if lowest > 0 else (np.median(told) - lowest or 1.0) - lowest
     where, values = [], []
     for images, known in scores.values.items():
         kept = [p for p, value in known.items() if images == scores.images or usable(value)]
@@ -146,4 +147,4 @@ def fit(space, scores, kernel=None, anew=True):
     model = GaussianProcessRegressor(kernel, normalize_y=True, optimizer=optimizer)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)  # a length at its bound
-        return model.fit(np.concatenate(where), np.log(values))
+        return model.fit(np.concatenate(where), np.log(np.add(values, raised)))
