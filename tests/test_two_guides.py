@@ -125,7 +125,7 @@ def test_a_setting_without_a_value_comes_last_and_stops_nothing(swept, tmp_path,
         rule = pair.guidance
         none = rule.weight == 1 or rule.alpha == 1 or (rule.weight == 1.5 and first == 2_000_000)
         return {
-            'setting': pairs.setting_row(pair),
+            'setting': pairs.setting_row(pairs.settled(pair)),
             'seeds': [first, count],
             'metrics': {'frechet': None if none else 3 - rule.weight + rule.alpha},
             'undefined': {'frechet': 'too odd'} if none else {},
