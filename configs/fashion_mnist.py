@@ -6,10 +6,11 @@
     python -m autoguide_jax study --config=configs/fashion_mnist.py:reduced --workdir=runs/fashion_r
     python -m autoguide_jax train --config=configs/fashion_mnist.py:big --workdir=runs/fashion/big
 
-`reduced` is for two cores without an accelerator: a quarter of the width, 1/128 of the training, 12
-Heun steps instead of 18 and 3 × 600 images per score instead of 3 × 5,000. Its networks are far
-from converged: read it for the order of methods under a small budget, not for what autoguidance
-does for a good model.
+`reduced` is for two cores without an accelerator: a quarter of the width, one block per level
+instead of two, float32, 1/128 of the training, 12 Heun steps instead of 18, a classifier trained
+for 1,000 steps, 8 evaluations of 200 images per search instead of 24 of 2,000, and 3 × 600 images
+per score instead of 3 × 5,000. Its networks are far from converged: read it for the order of
+methods under a small budget, not for what autoguidance does for a good model.
 Runs: main; narrow (half as wide, as long: its snapshots are the guides); uncond (narrow, without
 labels: the guide of CFG, as in EDM2); big (1.5 times as wide, twice as long: the reference of
 `guides`, no part of the study). Single runs: :main, :narrow, :uncond, :big, :reduced-main, …
