@@ -185,6 +185,7 @@ def sweep():
         ("def sweep():\n    yield {'score.images': 5}", {}, r'score: unknown setting'),
         ("def sweep():\n    yield {'guide.std': 0.1}", {'sweep.guide_std': '0.1'}, 'declares it'),
         (PAIRED, {'cross': 'ema,emma'}, r'cross \(emma\) is not declared .*; .*ema, levels'),
+        ("def sweep():\n    yield {'vae': 'a.npz'}", {}, 'one vae decodes a whole sweep'),
         (PAIRED, {}, r'guidance.weight is swept twice'),
         (PAIRED, {'cross': 'ema', 'sweep.main_std': '0.1'}, 'main.std is swept twice'),
         (PAIRED, {'cross': 'levels', 'sweep.interval_lo': '1'}, 'interval is swept twice'),

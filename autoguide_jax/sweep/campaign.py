@@ -23,7 +23,7 @@ from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import table
 from autoguide_jax.search import drive, rank
 from autoguide_jax.sweep import cost
-from autoguide_jax.sweep.grid import Grid
+from autoguide_jax.sweep.grid import Grid, located
 from autoguide_jax.sweep.group_scorer import GroupScorer, alike
 from autoguide_jax.sweep.settings import SearchSettings
 
@@ -193,8 +193,7 @@ class Campaign:
 
     def prepare(self, settings):
         """Have the networks of some settings read together, each snapshot once for all of them."""
-        refs = [ref for setting in settings for ref in setting.refs().values()]
-        self.networks.prepare(refs, self.grid.base.models)
+        self.networks.prepare([ref for setting in settings for ref in located(setting)])
 
     def note_keys(self, settings, blocks, phase):
         """Remember which rows are asked for, and record them."""

@@ -21,6 +21,7 @@ import math
 import shlex
 
 from autoguide_jax import config, values
+from autoguide_jax.refs import run_of
 from autoguide_jax.search import Space
 from autoguide_jax.sweep.settings import Setting
 
@@ -86,6 +87,8 @@ class Grid:
         for name, value in point.items():
             one = DOTTED.get(name, name), values.text(value)
             found = settings_of(value) if name in self.bundles else dict([one])
+            if vae := sorted(found.keys() & {'vae', 'vae_dtype'}):
+                raise ValueError(f'{name}: one {vae[0]} decodes a whole sweep; set it once')
             if twice := sorted(found.keys() & (overrides.keys() | told)):
                 raise ValueError(f'{name}: {twice[0]} is swept twice')
             overrides |= found
@@ -132,6 +135,13 @@ def replaced(pair, interval_lo=None, interval_hi=None, weight=None, alpha=None, 
         role, setting = name.split('_')
         refs[role] = dataclasses.replace(refs.get(role, getattr(pair, role)), **{setting: value})
     return dataclasses.replace(pair, guidance=rule, **refs)
+
+
+def located(setting):
+    """The NetworkRefs of a Setting, whose folder of models may be swept, with whole paths."""
+    return [
+        dataclasses.replace(ref, run=run_of(ref, setting.models)) for ref in setting.refs().values()
+    ]
 
 
 def declared_axes(settings):
