@@ -21,14 +21,16 @@ from PIL import Image
 from tiny import one_conv  # noqa: F401
 
 from autoguide_jax import __main__ as cli
-from autoguide_jax import config, files, latent_stats, latents, mesh, placement, sample_sets, sweep
+from autoguide_jax import config, files, latent_stats, latents, mesh, placement, sample_sets
 from autoguide_jax.autoencoder import Autoencoder
 from autoguide_jax.backbones import EDM2UNet
 from autoguide_jax.data import latent_parts, open_dataset
 from autoguide_jax.denoiser import Denoiser
 from autoguide_jax.frozen import sd_vae
+from autoguide_jax.metrics.metric import Bank
 from autoguide_jax.pairs import Pair, open_autoencoder
 from autoguide_jax.refs import NetworkRef
+from autoguide_jax.sweep import campaign
 
 ROOT = pathlib.Path(cli.__file__).parent.parent
 COUNT = 22
@@ -388,8 +390,14 @@ class Counted:
     def check_defined(self, name):
         assert name == 'frechet'
 
-    def measure(self, batches):
-        return {'metrics': {'frechet': 1.0, 'count': sum(len(images) for images, _ in batches)}}
+    def banks(self, batches):
+        bank = Bank()
+        for images, _ in batches:
+            bank.extend({'features': np.zeros((len(images), 1), np.float32)})
+        return {'counted': bank}
+
+    def judge(self, banks):
+        return {'metrics': {'frechet': 1.0, 'count': banks['counted'].count}}
 
     def describe(self):
         return {}
@@ -405,7 +413,7 @@ def test_a_sweep_on_latents_keeps_examples(run, source, tmp_path, monkeypatch):
     """Images of the autoencoder, drawn with the networks that the scores have on the devices."""
     placed, init = [], placement.Placement.__init__
     monkeypatch.setattr(placement.Placement, '__init__', lambda *a: placed.append(a[0]) or init(*a))
-    monkeypatch.setattr(sweep, 'Evaluator', Counted)
+    monkeypatch.setattr(campaign, 'Evaluator', Counted)
     assert sweep_of(run, source, source[2], f'--workdir={tmp_path / "s"}') == 0
     (file,) = (tmp_path / 's' / 'examples').iterdir()
     with files.open_npz(file) as kept:
@@ -422,7 +430,7 @@ def test_a_sweep_on_latents_keeps_examples(run, source, tmp_path, monkeypatch):
 def test_another_autoencoder_is_found_before_anything_is_made(
     run, source, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(sweep, 'Evaluator', lambda *_: pytest.fail('too late'))
+    monkeypatch.setattr(campaign, 'Evaluator', lambda *_: pytest.fail('too late'))
     files.save_npz(tmp_path / 'a.npz', {'x': np.zeros(3)})
     foreign, made = f'--config.vae={tmp_path / "a.npz"}', tmp_path / 'made'
     assert sweep_of(run, source, foreign, f'--workdir={made}') == 2
