@@ -11,7 +11,7 @@ import numpy as np
 
 from autoguide_jax import config, files, health, processes, provenance, sample_sets, stop
 from autoguide_jax.claims import decisions
-from autoguide_jax.generation import Programs
+from autoguide_jax.generation import Programs, check_stack
 from autoguide_jax.pairs import Networks, Pair, open_autoencoder
 from autoguide_jax.progress import Progress
 from autoguide_jax.seeds import sample_labels, seed_list
@@ -46,8 +46,7 @@ class SampleSettings:
             raise ValueError(f'batch_size ({self.batch_size}) must be at least 1')
         if not self.formats or set(self.formats) - {'png', 'npz'}:
             raise ValueError(f"formats ({self.formats}) must name 'png', 'npz' or both")
-        if self.stack not in ('auto', 'on', 'off'):
-            raise ValueError(f"stack ({self.stack!r}) must be 'auto', 'on' or 'off'")
+        check_stack(self.stack)
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,6 @@ class Settings(Pair):
     """Everything that makes a sample set.
 
     Settings:
-      main: the main network D_m
-      guide: a worse version of it with the same labels (autoguidance)
-      uncond: an unconditional network, or a labelled one that is told no label (CFG)
-      guidance: weight and noise levels
-      models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
-        empty = they are paths themselves
-      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
-      vae_dtype: float32, or bfloat16 between the autoencoder's norms
       sampler: the sampler
       sample: seeds, labels, files
     """

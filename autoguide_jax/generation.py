@@ -43,6 +43,12 @@ class Call:
         return net, self.labelled, self.degrade
 
 
+def check_stack(stack):
+    """Refuse what Programs cannot do with networks of equal architecture."""
+    if stack not in ('auto', 'on', 'off'):
+        raise ValueError(f"stack ({stack!r}) must be 'auto', 'on' or 'off'")
+
+
 class Programs:
     """Compiled samplers by architecture; the count of compilations is what a sweep costs once.
 

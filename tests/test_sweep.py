@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -599,3 +600,16 @@ def test_the_verb_search_confirms_what_a_grid_found(runs, tmp_path, monkeypatch)
     given |= {'score.confirm': '0', 'score.examples': '0'}
     [best] = sweep.main(parse(sweep.SearchSettings, runs, **given), tmp_path)
     assert best['weight'] == 1 and len(rows_of(tmp_path)) == 11
+
+
+def test_a_run_that_is_still_trained_stays_what_it_was_at_the_start(runs, tmp_path):
+    shutil.copytree(runs['guide'], tmp_path / 'guide')
+    settings = parse(sweep.Settings, runs, **{**GRID, 'guide.run': str(tmp_path / 'guide')})
+    begun, points = Grid(settings), [{'guide_std': 0.1, 'weight': w} for w in (1.5, 2.0)]
+    assert begun.at(points[0]).guide.nimg == 2**19
+    row = files.read_jsonl(tmp_path / 'guide/snapshots/index.jsonl')[-1]
+    files.append_jsonl(tmp_path / 'guide/snapshots/index.jsonl', row | {'nimg': 2**20})
+    assert begun.at(points[1]).guide.nimg == 2**19
+    assert Grid(settings).at(points[1]).guide.nimg == 2**20
+    with pytest.raises(ValueError, match="stack .'fast'. must be"):
+        parse(sweep.Settings, runs, **{'score.stack': 'fast'})

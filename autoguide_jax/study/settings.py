@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from autoguide_jax import config
 from autoguide_jax.autoencoder import check_dtype
 from autoguide_jax.budget import Budget
+from autoguide_jax.generation import check_stack
 from autoguide_jax.metrics import minimised
 from autoguide_jax.run_settings import Settings as TrainSettings
 from autoguide_jax.seeds import check_classes
@@ -156,6 +157,7 @@ class Settings:
         minimised(self.metrics)
         check_dtype('vae_dtype', self.vae_dtype)
         check_classes(self.classes)
+        check_stack(self.stack)
         last = self.search.first_seed + self.search.images
         first, final_last = self.final.first_seed, self.final.first_seed
         final_last += self.final.images * self.final.repeats

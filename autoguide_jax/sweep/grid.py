@@ -23,6 +23,7 @@ import shlex
 from autoguide_jax import config, values
 from autoguide_jax.refs import run_of
 from autoguide_jax.search import Space
+from autoguide_jax.snapshots import list_snapshots
 from autoguide_jax.sweep.settings import Setting
 
 # Axes that have a list in `sweep`, and the settings that they stand for.
@@ -53,7 +54,7 @@ class Grid:
         fields = [f.name for f in dataclasses.fields(Setting)]
         self.base = Setting(**{name: getattr(settings, name) for name in fields})
         self.axes, self.bundles = declared_axes(settings)
-        self.known, self.parsed = {}, {}
+        self.known, self.parsed, self.latest = {}, {}, {}
         for name, found in dataclasses.asdict(settings.sweep).items():
             if found and name in self.axes:
                 raise ValueError(f'sweep.{name} ({found}): the config file declares it as well')
@@ -77,8 +78,22 @@ class Grid:
         if key not in self.known:
             point = {name: value for name, value in point.items() if name != ALONE}
             plain = point.keys() <= LISTED - {'num_steps'} - self.bundles
-            self.known[key] = replaced(self.base, **point) if plain else self._parsed(point)
+            setting = replaced(self.base, **point) if plain else self._parsed(point)
+            self.known[key] = self._settled(setting)
         return self.known[key]
+
+    def _settled(self, setting):
+        """The Setting with nimg = 0 replaced by what a run's latest snapshot was at first.
+
+        A run that is still trained would otherwise be another one in the midst of the sweep.
+        """
+        refs = {}
+        for role, ref in setting.refs().items():
+            run = run_of(ref, setting.models)
+            if run not in self.latest:
+                self.latest[run] = max((s.nimg for s in list_snapshots(run)), default=0)
+            refs[role] = dataclasses.replace(ref, nimg=ref.nimg or self.latest[run])
+        return dataclasses.replace(setting, **refs)
 
     def _parsed(self, point):
         """The Setting of a point that names settings by their dotted names, or a sampler's."""

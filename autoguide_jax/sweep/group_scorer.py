@@ -67,8 +67,8 @@ class GroupScorer(Scorer):
                 found = self.evaluator.judge(banks)
                 spent = seconds / len(places) + time.monotonic() - began
                 spent = {'seconds': spent, 'drawn': count - start}
-                pair, seeds = pairs.settled(group[place]), [first_seed, count]
-                rows[place] = self.row(pair, seeds, found, calls[0], rule, spent)
+                seeds = [first_seed, count]
+                rows[place] = self.row(group[place], seeds, found, calls[0], rule, spent)
         return [rows[i] for i in range(len(group))]
 
     def draw(self, calls, rules, first_seed, count):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from autoguide_jax import budget, config
+from autoguide_jax.generation import check_stack
 from autoguide_jax.metrics import minimised
 from autoguide_jax.pairs import Pair
 from autoguide_jax.seeds import check_classes
@@ -84,6 +85,7 @@ class ScoreSettings:
         if self.confirm < 0:
             raise ValueError(f'confirm ({self.confirm}) must be at least 0')
         check_classes(self.classes)
+        check_stack(self.stack)
         minimised(self.metrics)
 
     def block(self, number, images=None):
@@ -113,14 +115,7 @@ class Setting(Pair):
     """One point of a grid: networks, guidance and sampler.
 
     Settings:
-      main: the main network D_m
-      guide: a worse version of it with the same labels (autoguidance)
-      uncond: an unconditional network, or a labelled one that is told no label (CFG)
       guidance: weight and noise levels where the grid has no list
-      models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
-        empty = they are paths themselves
-      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
-      vae_dtype: float32, or bfloat16 between the autoencoder's norms
       sampler: the sampler
     """
 
@@ -132,15 +127,6 @@ class Settings(Setting):
     """A sweep.
 
     Settings:
-      main: the main network D_m
-      guide: a worse version of it with the same labels (autoguidance)
-      uncond: an unconditional network, or a labelled one that is told no label (CFG)
-      guidance: weight and noise levels where the grid has no list
-      models: folder, local or gs://, that main.run, guide.run and uncond.run are relative to;
-        empty = they are paths themselves
-      vae: weights of the autoencoder, .safetensors or .npz, where the main network draws latents
-      vae_dtype: float32, or bfloat16 between the autoencoder's norms
-      sampler: the sampler
       sweep: the grid
       declared: what the functions sweep() and sweep_NAME() of the config file yield, by name: each
         variant is 'setting=value …', with settings of main, guide, uncond, guidance and sampler
@@ -178,6 +164,6 @@ class Settings(Setting):
 
 @dataclass(frozen=True)
 class SearchSettings(Settings):
-    __doc__ = Settings.__doc__.replace('A sweep.', 'A search.')
+    """A search: a sweep that scores the best of its points again on fresh seeds."""
 
     search: config.Part = config.part('autoguide_jax.search:table', name='halving')
