@@ -34,6 +34,8 @@ class GuidanceSettings:
     schedule_scale: tuple[float, ...] = ()
 
     def __post_init__(self):
+        if not math.isfinite(self.weight):
+            raise ValueError(f'weight ({self.weight}) must be a finite number; 1 is off')
         for name in ('interval', 'uncond_interval'):
             pair = getattr(self, name)
             if len(pair) != 2 or not 0 <= pair[0] < pair[1]:

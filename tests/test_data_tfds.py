@@ -86,6 +86,19 @@ def test_images_and_labels_belong_together(data_dir):
     np.testing.assert_array_equal(data.images([7, 2, 7]), images[[7, 2, 7]])
 
 
+def test_black_pixels_are_added_on_every_side(data_dir):
+    plain, padded = opened(data_dir), opened(data_dir, pad=3)
+    assert (padded.resolution, padded.channels) == (14, 3)
+    images, labels = padded.examples(range(30))
+    np.testing.assert_array_equal(images[:, 3:-3, 3:-3], plain.images(range(30)))
+    np.testing.assert_array_equal(labels, plain.labels)
+    images[:, 3:-3, 3:-3] = 0
+    assert images.shape == (30, 14, 14, 3) and not images.any()
+    assert padded.fingerprint != plain.fingerprint and padded.describe()['pad'] == 3
+    with pytest.raises(ValueError, match=r'pad \(-1\) must be at least 0'):
+        opened(data_dir, pad=-1)
+
+
 @pytest.mark.parametrize('settings', [{}, {'cache_mib': 0}, {'max_images': 11}, {'labels': False}])
 def test_any_way_of_reading_gives_the_same_stream(data_dir, settings):
     data, full = opened(data_dir, **settings), opened(data_dir)

@@ -342,6 +342,11 @@ def test_two_guides_share_a_schedule_by_alpha():
     assert 'schedule' not in GuidanceSettings(2.0).row()
 
 
+def test_a_weight_without_bound_is_refused():
+    with pytest.raises(ValueError, match=r'weight \(inf\) must be a finite number'):
+        GuidanceSettings(float('inf'))
+
+
 @pytest.mark.parametrize(
     'knots, scales, message',
     [

@@ -134,7 +134,7 @@ def test_hours_are_refused_as_soon_as_they_are_known(finished, tmp_path, monkeyp
         ),
         (
             {'extra': {**TREE['extra'], 'heatmap_arm': 'guided', 'heatmap_stds': [0.05, 0.01]}},
-            r'extra\.heatmap_stds: .*\(main\): EMA std 0\.01 at nimg 512 .*\(guide\): EMA std 0\.01',
+            r'extra\.heatmap_stds: .*\(main\): EMA std 0\.01 at nimg 512 .*\(guide\): EMA std',
         ),
         (
             {'arms': {**TREE['arms'], 'guided': {**TREE['arms']['guided'], 'guide_nimg': 96}}},

@@ -4,6 +4,7 @@ import pytest
 
 from autoguide_jax import budget, config
 from autoguide_jax.budget import Budget, Stage
+from autoguide_jax.search import drive
 from autoguide_jax.study.costs import Costs, asked, trained
 from autoguide_jax.study.settings import ArmSettings, Settings
 
@@ -90,6 +91,17 @@ def test_what_a_study_asks_for_is_counted_by_hand():
         'steps': arms * 2 * 20,  # 8 steps; those with 14 are the final scores
         'grid': arms * 5,
     }
+
+
+def test_a_search_that_screens_is_counted_with_its_small_trials():
+    search = {'budget': 6, 'images': 64, 'method': 'halving'}
+    settings = config.parse(Settings, tree(search=search))
+    planned = {ask.arm: ask for ask in asked(settings) if ask.stage == 'search'}
+    for name, arm in settings.arms.items():
+        s = settings.search
+        found = drive(s.build(), s.space(arm), s.images, lambda trials: [1.0] * len(trials))
+        assert 6 < len(found.trials) <= planned[name].evaluations
+        assert 5 * 64 < found.images <= planned[name].images <= 6 * 64
 
 
 def test_flops_of_stages_follow_from_those_of_networks(tmp_path):

@@ -60,7 +60,7 @@ def open_autoencoder(settings):
 
 def summary(study, name):
     """One row of the printed table: mean ± sd over fresh seeds, or ± the error of one set."""
-    rows = study.final_rows(name)
+    rows = list(study.final_rows(name))
     found = {'arm': study.settings.arms[name].title}
     for metric in study.settings.metrics:
         known, left_out = defined(rows, metric)
@@ -156,10 +156,6 @@ class Study(Record):
             guidance=GuidanceSettings(weight, (lo, hi)),
         )
 
-    def axes(self, arm):
-        """Names of what is searched for an arm."""
-        return axes(arm)
-
     def search(self, bar):
         """Find the setting of every arm; same budget, same seeds for all."""
         s = self.settings.search
@@ -175,7 +171,7 @@ class Study(Record):
 
             with self.clock('search'):
                 found = drive(s.build(), s.space(arm), s.images, objective)
-            bar.update(s.budget * s.images - found.images)  # a search may end earlier
+            bar.update(s.most(arm)[1] - found.images)  # a search may end earlier
             self.chosen[name] = found.best or found.trials[0][0].point
             if found.best is None:
                 first = self.settings.metrics[0]
@@ -192,14 +188,10 @@ class Study(Record):
 
     def final(self, bar):
         """Score the chosen settings on fresh seeds, one row per repeat."""
-        s = self.settings.final
-        for name, arm in self.settings.arms.items():
-            pair = self.pair(arm, **self.chosen[name])
+        for name in self.settings.arms:
             with self.clock('final'):
-                for i in range(s.repeats):
-                    first = s.first_seed + i * s.images
-                    self.scorer.score(pair, first, s.images, phase='final', arm=name)
-                    bar.update(s.images)
+                for _ in self.final_rows(name):
+                    bar.update(self.settings.final.images)
 
     def floor(self):
         """Real images scored like samples: what the metrics say of the truth at this count."""
@@ -232,12 +224,11 @@ class Study(Record):
             self.scorer.rows[key] = row
 
     def final_rows(self, name):
-        """The rows of an arm's chosen setting on fresh seeds."""
+        """Yield the rows of an arm's chosen setting on fresh seeds; draws what is not there."""
         s, pair = self.settings.final, self.pair(self.settings.arms[name], **self.chosen[name])
-        score = lambda i: self.scorer.score(
-            pair, s.first_seed + i * s.images, s.images, phase='final', arm=name
-        )
-        return [score(i) for i in range(s.repeats)]
+        for i in range(s.repeats):
+            first = s.first_seed + i * s.images
+            yield self.scorer.score(pair, first, s.images, phase='final', arm=name)
 
     def describe(self):
         """study.json: what the report needs besides the rows."""
@@ -248,7 +239,7 @@ class Study(Record):
             arm['training_flops'] = self.costs.training(s.arms[name])
             before = self.old.get('arms', {}).get(name, {}).get('chosen')
             arm['chosen'] = self.chosen.get(name, before)
-            arm['searched'] = self.axes(s.arms[name])
+            arm['searched'] = axes(s.arms[name])
         final = [
             [s.final.first_seed + i * s.final.images, s.final.images]
             for i in range(s.final.repeats)

@@ -95,8 +95,8 @@ class Costs:
         found, speeds = {}, []
         for name in self.settings.runs:
             log = files.read_jsonl(self.workdir / 'runs' / name / 'metrics.jsonl')
-            if fastest := [row['images_per_second'] for row in log if row.get('images_per_second')]:
-                speed = FORWARD_AND_BACK * self.forward[name] * sum(fastest) / len(fastest)
+            if told := [row['images_per_second'] for row in log if row.get('images_per_second')]:
+                speed = FORWARD_AND_BACK * self.forward[name] * sum(told) / len(told)
                 found[f'train {name}'] = speed
                 speeds.append(speed)
         if speeds:
@@ -134,7 +134,7 @@ def asked(settings):
     search, final, extra = settings.search, settings.final, settings.extra
     found = []
     for name, arm in settings.arms.items():
-        found.append(Ask('search', name, search.budget, search.budget * search.images))
+        found.append(Ask('search', name, *search.most(arm)))
         found.append(Ask('final', name, final.repeats, final.repeats * final.images))
         if arm.guide or arm.uncond:
             count = len(extra.weights)

@@ -10,6 +10,7 @@ from autoguide_jax.generation import Programs
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer
 from autoguide_jax.study.samplers import sampler_of, steps_of, with_steps
+from autoguide_jax.study.tuning import axes
 
 
 def curves(study, bar):
@@ -17,7 +18,7 @@ def curves(study, bar):
     s, extra = study.settings.search, study.settings.extra
     points = []
     for name, arm in study.settings.arms.items():
-        if 'weight' in study.axes(arm):
+        if 'weight' in axes(arm):
             for weight in extra.weights:
                 points.append(('curve', name, {**study.chosen[name], 'weight': weight}))
     if extra.heatmap_arm:
@@ -84,7 +85,7 @@ def slider(study):
         return
     programs = study.programs.smaller(s.extra.slider)
     study.others.append(programs)
-    guided = [name for name, arm in s.arms.items() if 'weight' in study.axes(arm)]
+    guided = [name for name, arm in s.arms.items() if 'weight' in axes(arm)]
     asked = [(name, weight) for name in guided for weight in s.extra.weights]
     with study.clock('slider'), Progress(len(asked), 'settings', 'slider', delay=10.0) as bar:
         for name, weight in asked:

@@ -60,12 +60,16 @@ class SearchSettings:
         """The method, with this budget."""
         return config.build(self.method, budget=self.budget)
 
+    def most(self, arm):
+        """(evaluations, images) of the search of an arm, at most."""
+        return self.build().most(self.space(arm), self.images)
+
     def check(self, arms):
         """Errors: ValueError for a method that cannot search one of these arms in the budget."""
-        method, budget = self.build(), self.budget * self.images
+        budget = self.budget * self.images
         for name, arm in arms.items():
             try:
-                images = method.most(self.space(arm), self.images)[1]
+                images = self.most(arm)[1]
             except ValueError as error:
                 raise ValueError(f'search.method.{error} (arm {name})') from error
             if images > budget:
