@@ -69,12 +69,16 @@ class Table:
         return min(row[-1] for row in self.scores.values() if row[-1] is not None)
 
     def search(self, method, seed=0):
-        """(regret, share of the grid's images, Found); regret: score of the chosen / best − 1."""
+        """(regret, share of the grid's images, Found); regret: score of the chosen / best − 1.
+
+        The share is the largest that it can be: w = 1 counts once in the grid, in the search as
+        often as it is asked for with another guide.
+        """
         found, drawn = drive(method, self.space, self.images, self.objective, seed), Drawn()
         for trial, _ in found.trials:
             drawn.add(trial._replace(images=self.count(trial.images)))
         chosen = self.value(found.best, self.images) if found.best else math.inf
-        return chosen / self.best - 1, drawn.total / (self.images * self.space.size), found
+        return chosen / self.best - 1, drawn.total / (self.images * self.space.distinct), found
 
     def searches(self, name, seeds):
         """(regrets, shares), float64 [seeds] each, of a method with a tenth of the images.

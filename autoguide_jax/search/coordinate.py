@@ -9,7 +9,7 @@ begins anew elsewhere, `restarts` times. At last the whole box around the best o
 
 from dataclasses import dataclass, field
 
-from autoguide_jax.search.trials import Scores, check_budget, evaluations, rank, spread
+from autoguide_jax.search.trials import Scores, check_least, evaluations, rank, spread
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,7 @@ class Coordinate:
     restarts: int = 3
 
     def __post_init__(self):
-        check_budget(self.budget)
-        if self.spread < 1:
-            raise ValueError(f'spread ({self.spread}) must be at least 1')
-        if self.restarts < 0:
-            raise ValueError(f'restarts ({self.restarts}) must be at least 0')
+        check_least(self, budget=0, spread=1, restarts=0)
         if len(set(self.order)) < len(self.order):
             raise ValueError(f'order ({", ".join(self.order)}): give every axis once')
 

@@ -1,8 +1,8 @@
 """Bayesian optimisation: a Gaussian process of the log of the values, and expected improvement.
 
     (1) log y(u, f) ~ GP(m, s²·Matérn_5/2(u, f) + noise²), one length per axis of the unit cube and
-        one for f = log2(all images / images): values of few images differ by their noise and by a
-        bias that neighbours share. Fitted by marginal likelihood (Rasmussen & Williams 2006, ch. 5)
+        one for f = log2(all images / images) / 3: values of few images differ by their noise and by
+        a bias that neighbours share. Fitted by marginal likelihood (Rasmussen & Williams 2006, 5)
     (2) EI(u) = (b − μ)·Φ(z) + s·φ(z), z = (b − μ)/s at f = 0, b: the lowest μ where all images
         were scored                            (Jones et al. 1998; with noise: Picheny et al. 2013)
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from autoguide_jax.search.trials import Scores, check_budget, evaluations, first_images, spread
+from autoguide_jax.search.trials import Scores, check_least, evaluations, first_images, spread
 
 CANDIDATES = 4096  # of a space that is larger: so many, and the surroundings of the best
 INITIAL = 80  # a fit costs the cube of the number of values
@@ -46,14 +46,7 @@ class GaussianProcess:
     least_gain: float = 0.0
 
     def __post_init__(self):
-        check_budget(self.budget)
-        if self.first < 0 or self.initial < 0 or self.least_gain < 0:
-            raise ValueError(
-                f'first ({self.first}), initial ({self.initial}) and least_gain '
-                f'({self.least_gain}) must be at least 0'
-            )
-        if self.batch < 1:
-            raise ValueError(f'batch ({self.batch}) must be at least 1')
+        check_least(self, budget=0, first=0, initial=0, batch=1, least_gain=0)
 
     def plan(self, space, images):
         """(initial points, their images, budget in images) of a search.

@@ -12,7 +12,7 @@ import bisect
 import math
 from dataclasses import dataclass
 
-from autoguide_jax.search.trials import Scores, check_budget, evaluations, first_images, spread
+from autoguide_jax.search.trials import Scores, check_least, evaluations, first_images, spread
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,11 @@ class Halving:
     explore: float = 0.5
 
     def __post_init__(self):
-        check_budget(self.budget)
+        check_least(self, budget=0, first=0, candidates=0)
         if not self.eta > 1:
             raise ValueError(f'eta ({self.eta}) must be more than 1, or nothing is left out')
         if not 0 <= self.explore < 1:
             raise ValueError(f'explore ({self.explore}) must be at least 0 and below 1')
-        if self.first < 0 or self.candidates < 0:
-            raise ValueError(
-                f'first ({self.first}) and candidates ({self.candidates}) must be at least 0'
-            )
 
     def rungs(self, space, images):
         """[(images, survivors, explorers)] of every rung, and the images of all at most.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
-from autoguide_jax.search.trials import Scores, check_budget, evaluations, spread
+from autoguide_jax.search.trials import Scores, check_least, evaluations, spread
 
 GROWTHS = 16  # then the box is far larger than the space
 
@@ -22,7 +22,7 @@ class Sobol:
     budget: int = 0
 
     def __post_init__(self):
-        check_budget(self.budget)
+        check_least(self, budget=0)
 
     def most(self, space, images):
         """(evaluations, images) at most."""

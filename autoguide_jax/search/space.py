@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 LINEAR = ('weight', 'alpha')
+OF_GUIDES = ('guide', 'guidance.', 'uncond', 'interval', 'alpha')  # how these axes' names begin
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class Space:
     def size(self):
         """How many points there are."""
         return math.prod(self.shape)
+
+    @cached_property
+    def distinct(self):
+        """How many settings there are: with weight 1 the axes of guides change nothing."""
+        shape = dict(zip(self.axes, self.shape))
+        off = self.size // shape['weight'] if 1 in self.axes.get('weight', ()) else 0
+        idle = math.prod(n for name, n in shape.items() if name.startswith(OF_GUIDES))
+        return self.size - off + off // idle
 
     @cached_property
     def numeric(self):

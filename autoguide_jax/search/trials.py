@@ -121,8 +121,8 @@ class Scores:
 
 
 def evaluations(budget, space):
-    """How many full evaluations a method may spend; a budget of 0 is a tenth of the space."""
-    return min(budget or max(LEAST, space.size // 10), space.size)
+    """How many full evaluations a method may spend; 0: a tenth of what the whole space takes."""
+    return min(budget or max(LEAST, space.distinct // 10), space.size)
 
 
 def first_images(first, images):
@@ -134,13 +134,11 @@ def first_images(first, images):
     return first or math.ceil(images / 8)
 
 
-def check_budget(budget):
-    """Errors: ValueError for a budget that is not 0 and not a whole evaluation."""
-    if budget < 0:
-        raise ValueError(
-            f'budget ({budget}) must be at least 1, one evaluation with all images, or 0, a tenth '
-            'of the space'
-        )
+def check_least(method, **least):
+    """Errors: ValueError for a setting of a method that is below the least that it can be."""
+    for name, value in least.items():
+        if not getattr(method, name) >= value:
+            raise ValueError(f'{name} ({getattr(method, name)}) must be at least {value}')
 
 
 def spread(space, count, seed=0):
