@@ -16,8 +16,8 @@ labels: the guide of CFG, as in EDM2); big (1.5 times as wide, twice as long: th
 `guides`, no part of the study). Single runs: :main, :narrow, :uncond, :big, :reduced-main, …
 Arms: no guidance, CFG, CFG in an interval, autoguidance by narrow after 1/8 of the training, and
 the paper's ablations. Training counts: a guide that is read at T/8 costs T/8.
-Cost: see `study`'s plan, printed first: 156 PFLOP, an hour of a GPU that sustains 43 TFLOP/s on
-such networks (not measured); reduced: 170 TFLOP, about 45 minutes of two cores.
+Cost: see `study`'s plan, printed first: 153 PFLOP, an hour of a GPU that sustains 42 TFLOP/s on
+such networks (not measured); reduced: 168 TFLOP, about 45 minutes of two cores.
 """
 
 from ml_collections import ConfigDict
@@ -137,7 +137,7 @@ def study(size):
             'weights': (1.0, 1.25, 1.5, 2.0, 2.5, 3.0) if full else (1.0, 1.25, 1.5, 2.0),
             'heatmap_arm': 'autoguidance' if full else '',
             'heatmap_stds': (0.05, 0.08, 0.11, 0.14),
-            # At equal FLOPs: guided sampling costs 1.26 times as much as that of main alone.
+            # To compare at equal FLOPs, by interpolation: guided sampling costs 1.25 times as much.
             'steps': (13, 26) if full else (15,),
             'steps_arms': ('none', 'cfg', 'autoguidance') if full else ('none',),
         },
