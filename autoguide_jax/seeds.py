@@ -14,7 +14,7 @@ def seed_list(text):
     for piece in str(text).split(','):
         first, dash, last = piece.strip().partition('-')
         last = last if dash else first
-        if not (first.isdigit() and last.isdigit() and int(first) <= int(last) < 2**32):
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 2**32):
             raise ValueError(f"seeds ({text!r}) must look like '0-49999' or '0,7,100-199'")
         found.extend(range(int(first), int(last) + 1))
     if len(set(found)) < len(found):

@@ -155,8 +155,7 @@ def test_every_argument_of_every_config_parses(name):
     for verb in verbs:
         cls = settings_class(VERBS[verb], name)
         try:
-            settings = config.parse(cls, config.load(name))
-            getattr(settings, 'check_snapshots', lambda: None)()  # of a study's searches
+            assert config.parse(cls, config.load(name))
         except ValueError as error:
             errors[verb] = str(error)
     assert errors.keys() < verbs, errors

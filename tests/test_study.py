@@ -124,32 +124,6 @@ def test_hours_are_refused_as_soon_as_they_are_known(finished, tmp_path, monkeyp
         study.main(settings, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        (
-            {'search': {**TREE['search'], 'guide_std': [0.05, 0.25]}},
-            r'search\.guide_std: arms\.guided\.guide \(guide\): EMA std 0\.\d+ at nimg 256 .*'
-            r'nearest reachable: 0\.',
-        ),
-        (
-            {'extra': {**TREE['extra'], 'heatmap_arm': 'guided', 'heatmap_stds': [0.05, 0.01]}},
-            r'extra\.heatmap_stds: .*\(main\): EMA std 0\.01 at nimg 512 .*\(guide\): EMA std',
-        ),
-        (
-            {'arms': {**TREE['arms'], 'guided': {**TREE['arms']['guided'], 'guide_nimg': 96}}},
-            r'arms\.guided\.guide \(guide\): no snapshot at nimg 96; the nearest: 128, 256',
-        ),
-    ],
-)
-def test_what_no_snapshot_will_give_is_refused_before_any_training(
-    tmp_path, monkeypatch, changes, message
-):
-    monkeypatch.setattr(Study, 'train', lambda _: pytest.fail('it trained'))
-    with pytest.raises(ValueError, match=message):
-        study.main(config.parse(Settings, {**TREE, **changes}), tmp_path)
-
-
 def test_a_second_run_draws_and_trains_nothing(finished, monkeypatch):
     workdir, table = finished
     before = (workdir / 'results.jsonl').read_bytes()

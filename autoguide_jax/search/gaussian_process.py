@@ -36,7 +36,7 @@ class GaussianProcess:
       initial: Sobol points before the first fit; 0 = what a third of the budget draws, at most 80
       batch: points that are chosen from one fit, for hosts to share
       least_gain: expected relative improvement below which the search ends early; 0 = it spends
-        its budget. A model that few images misled expects none too soon (digits: 3 % regret)
+        its budget. A model that few images misled expects none too soon
     """
 
     budget: int = 0

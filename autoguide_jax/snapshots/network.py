@@ -93,21 +93,13 @@ def load_network(
     return next(_networks(record, found, place))
 
 
-def load_networks(
-    run_dir,
-    targets,
-    max_bytes: int | None = None,
-    max_fit_error: float = posthoc.MAX_FIT_ERROR,
-    place: Callable[[Any], Any] = jax.device_put,
-):
+def load_networks(run_dir, targets, place: Callable[[Any], Any] = jax.device_put):
     """Yield the Networks of targets [(std, nimg or None)] in order, each as load_network gives it.
 
-    Each snapshot is read once for all. max_bytes: host memory of the sums of one reading, as
-    posthoc.reconstruct_many, which see. Errors: those of load_network, of all targets in one.
+    Each snapshot is read once for all. Errors: those of load_network, of all targets in one.
     """
     record = _record(run_dir)
-    found = posthoc.read_many(run_dir, targets, max_bytes, max_fit_error)
-    return _networks(record, found, place)
+    return _networks(record, posthoc.read_many(run_dir, targets), place)
 
 
 def _record(run_dir):

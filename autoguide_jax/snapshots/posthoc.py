@@ -16,10 +16,6 @@ from autoguide_jax.snapshots import archive
 from autoguide_jax.snapshots.assessment import MAX_FIT_ERROR, Report, assess, assess_many
 from autoguide_jax.snapshots.reading import Sizes, Term, files_of, groups_of, read_together
 
-__all__ = ['MAX_FIT_ERROR', 'ReadingPlan', 'Report', 'assess', 'held_bytes', 'read_many']
-__all__ += ['reading_plan', 'reconstruct', 'reconstruct_many', 'save_reconstruction']
-__all__ += ['save_reconstructions']
-
 
 @dataclasses.dataclass(frozen=True)
 class ReadingPlan:

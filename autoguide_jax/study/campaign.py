@@ -88,7 +88,6 @@ class Study(Record):
         """Say what the study will cost at most, and refuse it if that is beyond the budget."""
         if 'rows' in self.old:
             return  # it is finished
-        self.settings.check_snapshots()
         stages, rates = self.costs.stages(), self.costs.rates()
         print(tables.render(budget.rows(stages, rates)), file=sys.stderr)
         print(PLAN, file=sys.stderr)

@@ -24,8 +24,9 @@ def trained(arm, runs):
     arm: ArmSettings; runs: name → training Settings.
     """
     found = {}
-    for _, run, nimg in arm.networks():
-        found[run] = max(found.get(run, 0), nimg or runs[run].train.total_nimg)
+    for run, nimg in ((arm.main, 0), (arm.guide, arm.guide_nimg), (arm.uncond, 0)):
+        if run:
+            found[run] = max(found.get(run, 0), nimg or runs[run].train.total_nimg)
     return found
 
 

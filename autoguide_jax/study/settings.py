@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from autoguide_jax import config, snapshots
+from autoguide_jax import config
 from autoguide_jax.autoencoder import check_dtype
 from autoguide_jax.budget import Budget
 from autoguide_jax.generation import check_stack
@@ -41,15 +41,6 @@ class ArmSettings:
     def __post_init__(self):
         if self.guide and self.uncond:
             raise ValueError(f'guide ({self.guide}) and uncond ({self.uncond}): give one of them')
-
-    def networks(self):
-        """[(role, run, nimg)] of the networks that take part; nimg 0 = the last snapshot."""
-        found = [
-            ('main', self.main, 0),
-            ('guide', self.guide, self.guide_nimg),
-            ('uncond', self.uncond, 0),
-        ]
-        return [one for one in found if one[1]]
 
 
 @dataclass(frozen=True)
@@ -187,34 +178,3 @@ class Settings:
             raise ValueError(f'extra.steps_arms: {unknown.pop()} is not an arm: {list(self.arms)}')
         for steps in self.extra.steps:
             sampler_of(self.sampler, steps)
-
-    def check_snapshots(self):
-        """Refuse moments and EMA lengths that the snapshots of the runs will not give.
-
-        Errors: one ValueError with the first of them of every list and network.
-        """
-        asked = {}
-        for name, arm in self.arms.items():
-            lists = self.search.space(arm).axes
-            for role, run, nimg in arm.networks():
-                axis = 'guide_std' if role != 'main' and 'guide_std' in lists else 'main_std'
-                label = f'arms.{name}.{role} ({run})'
-                asked.setdefault((run, nimg, f'search.{axis}', lists[axis]), label)
-                if name == self.extra.heatmap_arm:
-                    stds = tuple(self.extra.heatmap_stds)
-                    asked.setdefault((run, nimg, 'extra.heatmap_stds', stds), label)
-        errors = []
-        for (run, nimg, setting, stds), label in asked.items():
-            kept = snapshots_of(self.runs[run])
-            try:
-                for std in stds:
-                    snapshots.assess(f'{setting}: {label}', std, nimg or None, among=kept)
-            except ValueError as error:
-                errors.append(error)
-        snapshots.refuse_all(errors)
-
-
-def snapshots_of(run):
-    """The Snapshots that a training will keep, without files."""
-    moments, stds = run.train.snapshots(), sorted(run.ema.stds)
-    return [snapshots.Snapshot(nimg, std, '', 'float32', '') for nimg in moments for std in stds]
