@@ -11,14 +11,11 @@ def header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 
     Errors: ValueError for anything else, and for other versions than 1.0 and 2.0.
     """
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(stream)
-        if version == (2, 0):
-            return np.lib.format.read_array_header_2_0(stream)
-    except EOFError as error:
-        raise ValueError(f'its header is cut short: {error}') from error
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
     raise ValueError(f'NPY version {version}; 1.0 and 2.0 are known')
 
 

@@ -189,7 +189,7 @@ def test_seeds_are_read_from_text():
     assert len(seed_list('0-49999')) == 50_000
 
 
-@pytest.mark.parametrize('text', ['', 'a', '3-1', '-1', '1,,2', '0.5', '4294967296'])
+@pytest.mark.parametrize('text', ['', 'a', '3-1', '-1', '1,,2', '0.5', '²', '4294967296'])
 def test_text_that_is_no_list_of_seeds_is_refused(text):
     with pytest.raises(ValueError, match='seeds'):
         seed_list(text)
