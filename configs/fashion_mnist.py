@@ -128,11 +128,15 @@ def study(size):
             'budget': 24 if full else 8,
             'images': 2000 if full else 200,
             'weight': (1.05, 3.0),
+            # What four moments of a guide, those of an eighth of the training, can give.
+            'main_std': (0.04, 0.14),
+            'guide_std': (0.04, 0.14),
         },
         'final': {'images': 5000 if full else 600, 'repeats': 3},
         'extra': {
             'weights': (1.0, 1.25, 1.5, 2.0, 2.5, 3.0) if full else (1.0, 1.25, 1.5, 2.0),
             'heatmap_arm': 'autoguidance' if full else '',
+            'heatmap_stds': (0.05, 0.075, 0.10, 0.125),
             # At equal FLOPs: guided sampling costs 1.26 times as much as that of main alone.
             'steps': (13, 26) if full else (15,),
             'steps_arms': ('none', 'cfg', 'autoguidance') if full else ('none',),

@@ -19,7 +19,7 @@ from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
 from autoguide_jax.progress import Progress
 from autoguide_jax.scorer import Scorer, defined
 from autoguide_jax.search import Drawn, drive
-from autoguide_jax.study import scans
+from autoguide_jax.study import reach, scans
 from autoguide_jax.study.costs import Costs, asked, trained
 from autoguide_jax.study.record import Record, mean_and_spread
 from autoguide_jax.study.tuning import axes
@@ -88,6 +88,7 @@ class Study(Record):
         """Say what the study will cost at most, and refuse it if that is beyond the budget."""
         if 'rows' in self.old:
             return  # it is finished
+        reach.check(self.settings)
         stages, rates = self.costs.stages(), self.costs.rates()
         print(tables.render(budget.rows(stages, rates)), file=sys.stderr)
         print(PLAN, file=sys.stderr)
