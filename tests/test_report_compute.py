@@ -177,11 +177,27 @@ def test_dominance_says_whether_it_is_within_the_error_bars(made):
     assert found['none'][0] == 'not dominated'
     assert found['cfg'][0].endswith('beyond the error bars')
     assert found['cfg'][0].startswith('dominated by Autoguidance,'), 'the best of those'
+    assert found['cfg'][1] == found['cfg'][0], 'recalls are equal: the distance decides'
     assert found['interval'][0] == 'dominated by No guidance, within the error bars'
     assert found['same_ema'][0] == 'dominated by Autoguidance, within the error bars'
     assert found['autoguidance'][0] == 'not dominated'
     lead = 'not dominated, but its lead over Same EMA for both is within the error bars'
     assert found['autoguidance'][1] == lead, 'the other has the higher recall'
+
+
+def test_the_front_names_whoever_may_be_as_good_and_the_same_for_more_flops_is_dominated(made):
+    rows = [*finals('none', [5.5, 5.61, 5.7]), *finals('cfg', [4.0, 9.0, 5.5])]
+    rows += [*finals('autoguidance', [5.0, 5.1, 5.2]), *finals('same_ema', [5.0, 5.1, 5.2], 0.4)]
+    rows += finals('interval', [5.0, 5.1, 5.2], 0.4, calls=(63, 9))
+    found = pareto.verdicts(made(rows))
+    lead = 'not dominated, but its lead over Classifier-free guidance is within the error bars'
+    assert found['autoguidance'][1] == lead, 'the next best mean is surely worse'
+    assert found['interval'][0].endswith('beyond the error bars'), 'FLOPs have no error'
+
+
+def test_the_decoder_of_latents_is_said_to_be_in_no_flops(made):
+    assert 'decoder' not in compute.training_note(made([], settings={'vae': ''}))
+    assert 'decoder' in compute.training_note(made([], settings={'vae': 'vae.npz'}))
 
 
 def test_trade_offs_mark_the_chosen_setting_on_the_same_seeds(made):

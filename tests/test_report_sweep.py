@@ -223,6 +223,17 @@ def test_the_grids_are_the_kept_images_with_each_seed_at_its_place(whole):
         assert (place == images[k, :8, :8, 0]).all(), k
 
 
+def test_grids_without_script_follow_the_axis(tmp_path):
+    """In order of its numbers, not of their digits, and some all along it where there are many."""
+    ages = [2**k for k in range(14, 31)]
+    rows = [fake_sweep.row(2.0, 0.1, 0.05, age, 0) for age in ages]
+    fake_sweep.write(tmp_path, rows)
+    report.main(tmp_path)
+    text = (tmp_path / 'report.html').read_text()
+    shown = re.findall(r'alt="Samples: guide trained on (.*?) images"', text)
+    assert shown == ['16 Ki', '128 Ki', '1 Mi', '8 Mi', '64 Mi', '512 Mi']
+
+
 def test_what_is_too_large_for_the_page_is_left_out_and_told(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(mosaics, 'BUDGET', 40_000)
     rows = fake_sweep.write(tmp_path)
