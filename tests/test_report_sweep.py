@@ -159,7 +159,8 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     points = [(w, 0.1, 0.05, age) for w in fake_sweep.WEIGHTS[1:] for age in fake_sweep.AGES]
     phase = lambda row, name: {**row, 'phase': name, 'key': f'{row["key"]}-{name}'}
     rows = [phase(fake_sweep.row(*p, 0, 100), 'search') for p in points]
-    rows += [phase(fake_sweep.row(*p, 0, 1000), 'search') for p in points if p[0] > 1.5]
+    more = [fake_sweep.row(*p, 0, 1000) for p in points if p[0] > 1.5]
+    rows += [{**phase(row, 'search'), 'drawn': 900} for row in more]
     top = (2.0, 0.1, 0.05, 2**22), (2.5, 0.1, 0.05, 2**22)
     rows += [phase(fake_sweep.row(*p, i, 1000), 'confirm') for p in top for i in (1, 2)]
     search = {'name': 'halving', 'settings': {'eta': 2}}
@@ -178,6 +179,7 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     best = fake_sweep.score(*top[0], 0) + 0.1
     assert spent[1000][-1][1] == pytest.approx(best)
     said = ' '.join(parsed.words)
+    assert '10\u2009300 for 19 scores of 9 settings' in said
     assert 'A search of guidance settings: halving' in said and 'eta = 2' in said
     fresh = [fake_sweep.score(*top[0], i) + 0.1 for i in (1, 2)]
     told = f'{np.mean(fresh):.3f} ± {np.std(fresh, ddof=1):.3f} over 2 sets of fresh seeds'
