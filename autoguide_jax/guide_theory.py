@@ -115,11 +115,9 @@ def mean(m):
 
 
 def jackknife(statistic, m):
-    """(value, standard error) of a statistic of Moments, from those of n images [n, k]."""
+    """(value, standard error) of a statistic of Moments, from those of n ≥ 2 images [n, k]."""
     n = len(m.mm)
     value = statistic(mean(m))
-    if n < 2:
-        return value, np.full_like(value, np.nan)
     without = statistic(Moments(*((np.sum(v, axis=0) - v) / (n - 1) for v in m)))
     spread = np.sum((without - np.mean(without, axis=0)) ** 2, axis=0)
     return value, np.sqrt((n - 1) / n * spread)

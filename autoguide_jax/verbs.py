@@ -104,7 +104,7 @@ VERBS = {
     ),
     'report': _verb(
         'report',
-        'write the page with tables and figures of a study, or of a sweep of two guides',
+        'write the page of a study, a sweep or a search, or the figure of a ranking of guides',
         '--workdir=runs/digits',
         settings=None,
     ),

@@ -1,17 +1,23 @@
 """The guide finder: closed forms of its theory, a tiny ranking end to end, and what it refuses."""
 
+import collections
 import dataclasses
 import json
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from autoguide_jax import __main__ as cli
-from autoguide_jax import config, files, guide_theory, guides, snapshots
+from autoguide_jax import config, files, generation, guide_theory, guides, snapshots
 from autoguide_jax.data.toy import Toy
 from autoguide_jax.guide_theory import Moments
-from autoguide_jax.guides.errors import Pass
+from autoguide_jax.guides import ranking
+from autoguide_jax.guides.candidates import cast
+from autoguide_jax.guides.errors import NOISE, Pass, noise_keys
+from autoguide_jax.guides.held_out import HeldOut, levels_of
+from autoguide_jax.pairs import Networks
 from autoguide_jax.snapshots import build_denoiser
 
 NIMG, STD = 4096, 0.1
@@ -87,7 +93,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     np.testing.assert_allclose(error, values.std(0, ddof=1) / np.sqrt(40))
 
 
-def write_run(folder, seed, width=4, ages=AGES, stds=(STD,), **more):
+def write_run(folder, seed, width=4, scale=1.0, **more):
     """A run of the 2-D example with random weights."""
     tree = {
         'data': {'name': 'toy', 'classes': 'A', 'max_images': 0},
@@ -101,9 +107,9 @@ def write_run(folder, seed, width=4, ages=AGES, stds=(STD,), **more):
     shapes = jax.eval_shape(net.init, jax.random.key(0), np.zeros((1, 2), 'f4'), np.ones(1, 'f4'))
     rng = np.random.default_rng(seed)
     files.write_json(folder / 'config.json', tree)
-    for age in ages:
-        draw = lambda leaf: rng.normal(size=(len(stds), *leaf.shape)).astype(np.float32)
-        snapshots.save(folder, age, stds, jax.tree.map(draw, shapes['params']), {})
+    for age in AGES:
+        draw = lambda leaf: scale * rng.normal(size=(1, *leaf.shape)).astype(np.float32)
+        snapshots.save(folder, age, (STD,), jax.tree.map(draw, shapes['params']), {})
     return str(folder)
 
 
@@ -158,8 +164,65 @@ def test_a_ranking_end_to_end_and_again(runs, tmp_path, capsys, monkeypatch):
         cli.main([*line, '--reference=exact', *flags, '--config.seed=1'])
 
 
+def test_the_moments_are_those_of_the_definition(runs):
+    """Of networks that are evaluated directly on the held-out points, with noise of their own."""
+    chosen = settings(runs, reference=runs['big'], nimg=(str(NIMG),))
+    people, sigmas = cast(chosen), levels_of(chosen)
+    data = HeldOut(chosen, people.main)
+    bar = types.SimpleNamespace(update=lambda count: None)
+    found = Pass(chosen, data, sigmas, people).of(people.candidates[0], bar)
+    x0 = data.encoding.encode(data.dataset.images(data.order), None)
+    keys = [noise_keys(0, np.arange(24), NOISE, level) for level in range(len(sigmas))]
+    draw = jax.vmap(lambda key: jax.random.normal(key, (2,)))
+    noise = np.stack([draw(of_level) for of_level in keys], axis=1)
+    assert len(np.unique(noise)) == noise.size, 'every image and level has its own'
+    x = np.asarray(x0)[:, None] + sigmas[:, None].astype('f4') * noise
+
+    def denoised(name):
+        net = snapshots.load_network(runs[name], STD)
+        labels = np.full(24, -1, np.int32)
+        levels = [net.apply(net.variables, x[:, k], s, labels) for k, s in enumerate(sigmas)]
+        return np.stack(levels, axis=1).astype(np.float64)
+
+    truth = denoised('big')
+    errors = denoised('main') - truth, denoised('guide') - truth
+    expected = moments_of(*errors, truth - np.asarray(x0)[:, None])
+    for name, mine, theirs in zip(Moments._fields, found, expected):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_what_is_kept_is_not_read_again_and_costs_are_those_of_the_networks(
+    runs, tmp_path, monkeypatch
+):
+    wide = write_run(tmp_path / 'wide', 7, width=8)
+    asked, get = collections.Counter(), Networks.get
+    count = lambda self, ref, role, *more: asked.update([role]) or get(self, ref, role, *more)
+    monkeypatch.setattr(Networks, 'get', count)
+    chosen = settings(runs, candidates=(runs['guide'], wide), reference=runs['big'], nimg=('all',))
+    guides.main(chosen, tmp_path / 'out')
+    assert asked == {'main': 1, 'reference': 1, 'candidates': 6}
+    rows = files.read_jsonl(tmp_path / 'out' / 'guides.jsonl')
+    found = {(r['candidate']['run'], r['cost']['evaluation']) for r in rows}
+    flops = {
+        run: generation.flops(snapshots.load_network(run, STD)) for run in (runs['main'], wide)
+    }
+    assert found == {(runs['guide'], 1.0), (wide, flops[wide] / flops[runs['main']])}
+
+
+def test_errors_that_reference_and_guide_share_are_told():
+    """The data know the truth, whatever the reference is: the two estimates of w part."""
+    rng = np.random.default_rng(4)
+    truth, e_m = rng.normal(size=(2, 300, 2, 8))
+    e_i = 2 * e_m + 0.3 * rng.normal(size=e_m.shape)
+    told = lambda shared: list(
+        ranking.notes({'excess_ratio': []}, ranking.overall(shared, np.ones(2)), [])
+    )
+    assert told(moments_of(e_m, e_i, truth)) == []
+    off = 0.5 * e_i
+    assert 'shares errors' in ' '.join(told(moments_of(e_m - off, e_i - off, truth + off)))
+
+
 def test_neither_batches_nor_the_cache_change_what_is_measured(runs, tmp_path):
-    """And the numbers are those of the definition, evaluated directly."""
     found = []
     for i, changes in enumerate(({}, {'batch_size': 24, 'cache_mib': 0})):
         chosen = settings(runs, nimg=(str(NIMG),), reference=runs['big'], **changes)
@@ -185,6 +248,7 @@ def test_a_guide_that_is_the_reference_has_no_error_of_its_own(runs, tmp_path):
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     other = write_run(tmp_path / 'other', 5, latents={'name': 'pixels'})
+    broken = write_run(tmp_path / 'broken', 6, scale=np.nan)
     wide = {'name': 'edm2_unet', 'resolution': 8, 'channels': 1, 'model_channels': 8}
     files.write_json(tmp_path / 'wide' / 'config.json', {'network': wide, 'latents': {}})
     refused = {
@@ -203,6 +267,9 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
         'data.splt: unknown setting': {'held_out': ('splt=test',)},
         'does not fit main': {'data': {'name': 'digits'}},
         'levels': {'levels': (0.0, 1.0)},
+        'seed': {'seed': 2**20},
+        'has 1 image': {'held_out': ('max_images=1',)},
+        'gives NaN': {'candidates': (broken,), 'nimg': (str(NIMG),)},
         'must be 0': {'sampler': {'name': 'heun', 'sigma_min': 9.0, 'sigma_max': 5.0}},
     }
     for text, changes in refused.items():

@@ -143,9 +143,9 @@ def test_scores_at_equal_flops_are_linear_in_log_flops_and_never_beyond(made):
 
 
 def test_errors_of_interpolated_scores_are_interpolated():
-    points = [(1.0, {'a': (4.0, 0.2)}), (4.0, {'a': (2.0, 0.4), 'b': (9.0, 0.4)})]
+    points = [(1.0, {'a': (4.0, 0.2), 'c': (1.0, 0.2)}), (4.0, {'a': (2.0, 0.4), 'b': (9.0, 0.4)})]
     assert spent.at(points, 2.0)['a'] == pytest.approx((3.0, 0.3))
-    assert 'b' not in spent.at(points, 2.0), 'blocks that both have'
+    assert spent.at(points, 2.0).keys() == {'a'}, 'blocks that both have'
     points[0][1]['a'] = (4.0, None)
     assert spent.at(points, 2.0)['a'] == (3.0, None)
 
@@ -177,11 +177,30 @@ def test_dominance_says_whether_it_is_within_the_error_bars(made):
     assert found['none'][0] == 'not dominated'
     assert found['cfg'][0].endswith('beyond the error bars')
     assert found['cfg'][0].startswith('dominated by Autoguidance,'), 'the best of those'
+    assert found['cfg'][1] == found['cfg'][0], 'recalls are equal: the distance decides'
     assert found['interval'][0] == 'dominated by No guidance, within the error bars'
     assert found['same_ema'][0] == 'dominated by Autoguidance, within the error bars'
     assert found['autoguidance'][0] == 'not dominated'
     lead = 'not dominated, but its lead over Same EMA for both is within the error bars'
     assert found['autoguidance'][1] == lead, 'the other has the higher recall'
+
+
+def test_the_front_names_whoever_may_be_as_good_and_the_same_for_more_flops_is_dominated(made):
+    rows = [*finals('none', [5.5, 5.61, 5.7]), *finals('cfg', [4.0, 9.0, 5.5])]
+    rows += [*finals('autoguidance', [5.0, 5.1, 5.2]), *finals('same_ema', [5.0, 5.1, 5.2], 0.4)]
+    rows += finals('interval', [5.0, 5.1, 5.2], 0.4, calls=(63, 9))
+    found = pareto.verdicts(made(rows))
+    lead = 'not dominated, but its lead over Classifier-free guidance is within the error bars'
+    assert found['autoguidance'][1] == lead, 'the next best mean is surely worse'
+    assert found['interval'][0].endswith('beyond the error bars'), 'FLOPs have no error'
+    rows = [*finals('none', [9.0, 9.1, 9.2]), *finals('cfg', [1.0, 5.0, 14.0])]
+    found = pareto.verdicts(made([*rows, *finals('autoguidance', [8.0, 8.11, 8.2])]))
+    assert found['none'][0] == 'dominated by Autoguidance, beyond the error bars', 'cfg may not be'
+
+
+def test_the_decoder_of_latents_is_said_to_be_in_no_flops(made):
+    assert 'decoder' not in compute.training_note(made([], settings={'vae': ''}))
+    assert 'decoder' in compute.training_note(made([], settings={'vae': 'vae.npz'}))
 
 
 def test_trade_offs_mark_the_chosen_setting_on_the_same_seeds(made):
@@ -194,6 +213,8 @@ def test_trade_offs_mark_the_chosen_setting_on_the_same_seeds(made):
     search = {'phase': 'search', 'arm': 'cfg', 'setting': setting}
     tries = [
         {**search, 'key': 's', 'seeds': [0, 50], 'metrics': {'frechet': 7.0, 'recall': 0.8}},
+        {**search, 'key': 'other', 'seeds': [0, 50], 'metrics': {'frechet': 6.0, 'recall': 0.7}}
+        | {'setting': {**setting, 'weight': 3.0}},
         {**search, 'key': 'few', 'seeds': [0, 20], 'metrics': {'frechet': 9.0, 'recall': 0.8}},
     ]
     rows = [*curve, *reversed(tries), *finals('cfg', [5.0, 5.0], setting=setting)]
@@ -202,7 +223,9 @@ def test_trade_offs_mark_the_chosen_setting_on_the_same_seeds(made):
     assert [(w, x.mean, y.mean) for w, x, y in found] == [(1.0, 0.9, 9.0), (2.0, 0.8, 8.0)]
     assert found[0][1].half is None
     w, recall, distance = trade.chosen(study, 'cfg', 'frechet')
-    assert (w, recall.mean, distance.mean) == (1.5, 0.8, 7.0), 'not the score of fewer images'
+    assert (w, recall.mean, distance.mean) == (1.5, 0.8, 7.0), (
+        'neither fewer images nor another setting'
+    )
 
 
 def test_figures_show_the_arms(whole):

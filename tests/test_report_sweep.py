@@ -159,7 +159,8 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     points = [(w, 0.1, 0.05, age) for w in fake_sweep.WEIGHTS[1:] for age in fake_sweep.AGES]
     phase = lambda row, name: {**row, 'phase': name, 'key': f'{row["key"]}-{name}'}
     rows = [phase(fake_sweep.row(*p, 0, 100), 'search') for p in points]
-    rows += [phase(fake_sweep.row(*p, 0, 1000), 'search') for p in points if p[0] > 1.5]
+    more = [fake_sweep.row(*p, 0, 1000) for p in points if p[0] > 1.5]
+    rows += [{**phase(row, 'search'), 'drawn': 900} for row in more]
     top = (2.0, 0.1, 0.05, 2**22), (2.5, 0.1, 0.05, 2**22)
     rows += [phase(fake_sweep.row(*p, i, 1000), 'confirm') for p in top for i in (1, 2)]
     search = {'name': 'halving', 'settings': {'eta': 2}}
@@ -178,6 +179,7 @@ def test_scores_over_different_numbers_of_images_are_never_mixed(written, tmp_pa
     best = fake_sweep.score(*top[0], 0) + 0.1
     assert spent[1000][-1][1] == pytest.approx(best)
     said = ' '.join(parsed.words)
+    assert '10\u2009300 for 19 scores of 9 settings' in said
     assert 'A search of guidance settings: halving' in said and 'eta = 2' in said
     fresh = [fake_sweep.score(*top[0], i) + 0.1 for i in (1, 2)]
     told = f'{np.mean(fresh):.3f} ± {np.std(fresh, ddof=1):.3f} over 2 sets of fresh seeds'
@@ -221,6 +223,17 @@ def test_the_grids_are_the_kept_images_with_each_seed_at_its_place(whole):
         row, column = divmod(k, 4)
         place = drawn[row * cell :, column * cell :][:24:3, :24:3]
         assert (place == images[k, :8, :8, 0]).all(), k
+
+
+def test_grids_without_script_follow_the_axis(tmp_path):
+    """In order of its numbers, not of their digits, and some all along it where there are many."""
+    ages = [2**k for k in range(14, 31)]
+    rows = [fake_sweep.row(2.0, 0.1, 0.05, age, 0) for age in ages]
+    fake_sweep.write(tmp_path, rows)
+    report.main(tmp_path)
+    text = (tmp_path / 'report.html').read_text()
+    shown = re.findall(r'alt="Samples: guide trained on (.*?) images"', text)
+    assert shown == ['16 Ki', '128 Ki', '1 Mi', '8 Mi', '64 Mi', '512 Mi']
 
 
 def test_what_is_too_large_for_the_page_is_left_out_and_told(whole, tmp_path, monkeypatch):

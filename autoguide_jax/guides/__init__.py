@@ -15,13 +15,15 @@ import sys
 import time
 
 from autoguide_jax import config, files, guide_theory, health, provenance, stop
-from autoguide_jax.generation import flops
+from autoguide_jax.generation import forward_flops
 from autoguide_jax.guides.candidates import cast, identity, label, same_run
 from autoguide_jax.guides.errors import Pass
 from autoguide_jax.guides.held_out import HeldOut, levels_of, say
 from autoguide_jax.guides.ranking import by_level, judge_reference, notes, overall, rank, table
 from autoguide_jax.guides.settings import EXACT, Settings
 from autoguide_jax.progress import Progress
+from autoguide_jax.refs import NetworkRef, described
+from autoguide_jax.snapshots import build_denoiser
 
 __all__ = ['Settings', 'main']
 
@@ -58,39 +60,40 @@ def measure(settings, workdir, people, data, sigmas):
         work = Pass(settings, data, sigmas, people)
         first = [ref for ref in (people.main, people.reference) if ref]
         work.networks.prepare([*first, *(ref for _, ref in todo)])
+        runs = {ref.run for ref in (people.main, *(ref for _, ref in todo))}
+        forward = {run: forward_flops(described(run).config) for run in runs}
+        sigma_data = build_denoiser(described(people.main.run).config).sigma_data
+        weights = guide_theory.loss_weight(sigmas, sigma_data)
         with Progress(len(todo) * data.count, 'images', f'guides {workdir.name}') as bar:
             for key, ref in todo:
-                row = {'key': key, **describe(work, ref, sigmas, bar)}
+                found = describe(work.of(ref, bar), sigmas, weights)
+                candidate = {'run': ref.run, 'nimg': ref.nimg, 'std': ref.std}
+                row = {'key': key, 'candidate': candidate, **found}
+                row['cost'] = cost(people.main, ref, forward)
                 files.append_jsonl(file, row)
                 done[key] = row
     return [done[key] for key in keys]
 
 
-def describe(work, ref, sigmas, bar):
-    """The row of one candidate."""
-    moments = work.of(ref, bar)
-    sigma_data = work.load(work.cast.main, 'main').network.denoiser.sigma_data
-    weights = guide_theory.loss_weight(sigmas, sigma_data)
+def describe(moments, sigmas, weights):
+    """What the row of a candidate says of its Moments [n, k]; weights: λ(σ) [k]."""
     levels, total = by_level(moments), overall(moments, weights)
     return files.plain(
         {
-            'candidate': {'run': ref.run, 'nimg': ref.nimg, 'std': ref.std},
             'overall': total,
             'levels': {'sigma': sigmas, 'lambda': weights, **levels},
-            'cost': cost(work, ref),
             'notes': list(notes(levels, total, sigmas)),
         }
     )
 
 
-def cost(work, ref):
+def cost(main, ref, forward):
     """FLOPs relative to main's: of an evaluation, and of training (nimg × it), beside main's own.
 
-    main's own past costs no training more.
+    main's own past costs no training more. forward: run → FLOPs of one evaluation.
     """
-    main, guide = (work.load(r, 'candidates').network for r in (work.cast.main, ref))
-    evaluation, paid = flops(guide) / flops(main), work.cast.main.nimg
-    nimg = max(0, ref.nimg - paid) if same_run(ref, work.cast.main) else ref.nimg
+    evaluation, paid = forward[ref.run] / forward[main.run], main.nimg
+    nimg = max(0, ref.nimg - paid) if same_run(ref, main) else ref.nimg
     return {'evaluation': evaluation, 'training': evaluation * nimg / paid, 'nimg': ref.nimg}
 
 
@@ -121,15 +124,9 @@ def say_all(warnings, rows):
     about = {}
     for row in rank(rows):
         for line in row['notes']:
-            about.setdefault(line, []).append(label_of(row))
+            about.setdefault(line, []).append(label(NetworkRef(**row['candidate'])))
     for line, who in about.items():
         say(f'{who[0]}{f" and {len(who) - 1} more" if who[1:] else ""}: {line}')
-
-
-def label_of(row):
-    """The candidate of a row in words."""
-    c = row['candidate']
-    return f'{c["run"]}, nimg {c["nimg"]}, std {c["std"]:g}'
 
 
 def next_command(settings, rows):

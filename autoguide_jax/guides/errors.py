@@ -3,6 +3,8 @@
 Noise is a function of (seed, image number, noise level) alone, never of the batch.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,17 +57,15 @@ class Pass:
         """x0 [n, …] in model space."""
         return self.data.encoding.encode(images, noise_keys(self.settings.seed, numbers, ENCODE, 0))
 
-    def load(self, ref, role):
-        """A Call of the network of a NetworkRef; None for the truth."""
-        return ref and Call(self.networks.get(ref, role))
-
     def of(self, ref, progress):
-        """Moments [n, k] float64 of every image and level for one candidate."""
-        calls = {
-            'main': self.load(self.cast.main, 'main'),
-            'reference': self.load(self.cast.reference, 'reference'),
-            'guide': self.load(ref, 'candidates'),
-        }
+        """Moments [n, k] float64 of every image and level for one candidate.
+
+        Errors: ValueError if main, reference or candidate give what is no finite number.
+        """
+        roles = {'main': self.cast.main, 'reference': self.cast.reference, 'candidates': ref}
+        # Called where an output is not kept: a network whose outputs all are is not read again.
+        load = lambda role: roles[role] and Call(self.networks.get(roles[role], role))
+        call = functools.cache(load)
         found = np.empty((6, self.data.count, len(self.sigmas)))
         for at, (numbers, images, labels, count) in enumerate(self.data.batches(self.size)):
             given = mesh.put_batch(self.devices, (images, numbers, labels))
@@ -73,10 +73,15 @@ class Pass:
             first = at * self.size
             for level in range(len(self.sigmas)):
                 stop.check('the ranking', saved='finished candidates')
-                seen = [self.seen(role, call, at, level, x0, given) for role, call in calls.items()]
+                seen = [self.seen(role, call, at, level, x0, given) for role in roles]
                 values = np.asarray(self.moments(*seen, x0), np.float64)
                 found[:, first : first + count, level] = values[:, :count]
             progress.update(count)
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f'candidates ({ref.run}, nimg {ref.nimg}, std {ref.std:g}): it, main or the '
+                'reference gives NaN or infinity on these images'
+            )
         return Moments(*found)
 
     def seen(self, role, call, at, level, x0, given):
@@ -84,13 +89,14 @@ class Pass:
         if (role, at, level) in self.kept:
             return jax.device_put(self.kept[role, at, level], mesh.by_sample(self.devices))
         _, numbers, labels = given
+        call = call(role)
         key = call.architecture()[0] if call else None
         if key not in self.programs:
             self.programs[key] = self.compile(call)
         variables = self.placement.get(call) if call else ()
         sigma = np.float32(self.sigmas[level])
         made = self.programs[key](variables, x0, numbers, labels, sigma, np.uint32(level))
-        if role != 'guide' and made.nbytes <= self.room:
+        if role != 'candidates' and made.nbytes <= self.room:
             self.room -= made.nbytes
             self.kept[role, at, level] = np.asarray(made)
         return made

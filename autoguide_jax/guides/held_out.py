@@ -66,10 +66,14 @@ class HeldOut:
                 f'{data.name} does not: give a stronger run'
             )
         self.labelled, self.count = bool(classes), min(settings.images, data.num_images)
+        if self.count < 2:
+            raise ValueError(f'data ({data.name}) has {self.count} image; errors need two or more')
         self.order = self.choice(settings.seed, data.num_images)
 
     def choice(self, seed, total):
-        """Indices [n]: of an endless set a stretch at its end, which training does not reach."""
+        """Indices [n]: of an endless set one of 2²⁰ stretches at its end, which no training with a
+        seed below 2²² − 2¹² reaches (data/order.py, 1).
+        """
         if total == ENDLESS:
             return ENDLESS - (seed + 1) * 2**32 + np.arange(self.count)
         return permutation(seed, 0, total)[: self.count]

@@ -68,8 +68,8 @@ class Settings:
                 f'images ({self.images}) must be at least 2, batch_size ({self.batch_size}) and '
                 f'snapshots ({self.snapshots}) at least 1, cache_mib ({self.cache_mib}) ≥ 0'
             )
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f'seed ({self.seed}) must be in 0…2**32-1')
+        if not 0 <= self.seed < 2**20:
+            raise ValueError(f'seed ({self.seed}) must be in 0…2**20-1')
         if any(not 0 < level < float('inf') for level in self.levels):
             raise ValueError(f'levels ({self.levels}) must be noise levels > 0')
         if len(set(self.levels)) < len(self.levels):

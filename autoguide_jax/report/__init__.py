@@ -79,7 +79,7 @@ FIGURES = {
         pareto.pareto,
         'Distance against computation and against recall, the methods that none dominates joined',
         'The line joins the methods that no other one beats in both; the others are pale. '
-        'Means with 95 % intervals. Left: all FLOPs of sampling an image. Down and to the left is '
+        'Means with 95 % intervals. Left: FLOPs of main and guide for an image. Down and left is '
         'better, on the right panel down and to the right.',
     ),
     'steps': (

@@ -7,7 +7,7 @@ from autoguide_jax.report.drawing import WIDE, label_ends, limits, new, plain_nu
 from autoguide_jax.report.sheet import esc
 from autoguide_jax.report.stats import METRICS, marks, paired
 from autoguide_jax.report.tables import DASH, ends_of, name_of, table
-from autoguide_jax.report.words import mean_and_spread, times
+from autoguide_jax.report.words import decoder, mean_and_spread, times
 
 
 def gflop(value):
@@ -62,10 +62,10 @@ def section(study, drawn):
 
     drawn: HTML of the figure.
     """
-    columns = {title: _at(study, cost) for title, cost in spent.targets(study).items()}
+    costs = spent.targets(study)
+    columns = {title: _at(study, cost) for title, cost in costs.items()}
     if not drawn or not any(any(column.values()) for column in columns.values()):
         return ''
-    costs = spent.targets(study)
     heads = ''.join(
         f'<th>{esc(study.metric_title)} at {esc(title)}<br>{gflop(costs[title])} per image</th>'
         for title in columns
@@ -95,12 +95,12 @@ def section(study, drawn):
 
 
 def training_note(study):
-    """How training is counted, in two sentences."""
+    """How training is counted, and what no FLOPs count."""
     return (
         'Training: FLOPs of all networks that a method uses, relative to the training of the run '
         f'{esc(str(spent.yardstick(study)))}: images seen × 3 × the forward pass, which XLA counts '
         'before optimisation. A run that several methods share counts in each; an early snapshot '
-        'of the main network costs nothing more.'
+        f'of the main network costs nothing more.{decoder(study.meta)}'
     )
 
 

@@ -1,6 +1,7 @@
 """What the figures share: size, axes, labels that keep apart, and rendering to bytes."""
 
 import io
+import math
 
 import matplotlib
 import numpy as np
@@ -27,6 +28,26 @@ def new(width, height, margins=None, **grid):
     else:
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.06)
     return figure, figure.subplots(squeeze=False, **grid)
+
+
+def panels(count, room, xlabel, ylabel):
+    """Return (figure, panels) of equal axes, at most four side by side.
+
+    room: inches for what stands below all of them.
+    """
+    columns = min(4, count)
+    rows = math.ceil(count / columns)
+    width = WIDE if columns > 2 else HALF * columns
+    height = 2.75 * rows + room
+    figure, axes = new(width, height, nrows=rows, ncols=columns, sharex=True, sharey=True)
+    for i, panel in enumerate(axes.flat):
+        panel.set_visible(i < count)
+        if count - columns <= i < count:
+            panel.set_xlabel(xlabel)
+            panel.xaxis.set_tick_params(labelbottom=True)
+    for panel in axes[:, 0]:
+        panel.set_ylabel(ylabel)
+    return figure, axes.flat[:count]
 
 
 def png(figure):

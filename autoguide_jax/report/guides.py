@@ -55,9 +55,7 @@ def name_of(row):
 
 def colours(found, look):
     """A colour for each of the best candidates."""
-    dark = look.name == 'dark'
-    pairs = (style.FIXED['autoguidance'], style.FIXED['cfg'], *style.FURTHER)
-    return [pair[dark] for pair in pairs[: min(BEST, len(found['rows']))]]
+    return [pair[look.name == 'dark'] for pair in style.SERIES[: min(BEST, len(found['rows']))]]
 
 
 def draw(found, look):

@@ -5,7 +5,7 @@ import numpy as np
 from autoguide_jax import files
 from autoguide_jax.report import mosaics, script
 from autoguide_jax.report.samples import images_of
-from autoguide_jax.report.stats import METRICS, Stat, title_of
+from autoguide_jax.report.stats import METRICS, title_of
 from autoguide_jax.report.strips import arrange
 from autoguide_jax.report.study import weight_of
 
@@ -49,15 +49,20 @@ def payload(study):
         ],
         'metrics': [_metric(study, key) for key in shown],
         'weights': [_weight(study, arm) for arm in arms],
-        'finals': {key: [_stat(study.stat(arm, key)) for arm in arms] for key in shown},
+        'finals': {key: [script.stat(study.stat(arm, key)) for arm in arms] for key in shown},
         'curves': {
-            key: [[[weight_of(r), *_of_row(study, r, key)] for r in curves[arm]] for arm in arms]
+            key: [[_curve_point(study, row, key) for row in curves[arm]] for arm in arms]
             for key in shown
         },
         'heads': heads,
         'pictures': [pictures.get(arm, {}) for arm in arms],
         'note': note,
     }
+
+
+def _curve_point(study, row, key):
+    """[w, what script.stat makes of the metric of a row], Nones without a value."""
+    return [weight_of(row), *(script.stat(study.of_row(row, key)) or [None] * 4)]
 
 
 def _weight(study, arm):
@@ -71,23 +76,6 @@ def _metric(study, key):
     metric = METRICS[key]
     about = {'name': key, 'title': title_of(study.meta, key), 'arrow': metric.arrow()}
     return about | {'better': metric.better, 'places': study.places(key)}
-
-
-def _stat(stat):
-    """[mean, what stands behind ±, half the 95 % interval, sets of seeds], None without any."""
-    if stat is None:
-        return None
-    return [*(_short(v) for v in (stat.mean, stat.spread, stat.half)), stat.n]
-
-
-def _of_row(study, row, key):
-    """The same of a single row, Nones without a value."""
-    found = study.estimate(row, key)
-    return [None] * 4 if found[0] is None else _stat(Stat(*([value] for value in found)))
-
-
-def _short(value):
-    return None if value is None else float(f'{value:.7g}')
 
 
 def _pictures(study):

@@ -81,22 +81,22 @@ def verdicts(study):
     """Return arm → [what is said of it by computation, by recall], None where nothing is known."""
     cost, recall = by_cost(study), by_recall(study)
     return {
-        arm: [
-            _verdict(study, cost, arm, [study.distance]),
-            _verdict(study, recall, arm, [study.distance, 'recall']),
-        ]
+        arm: [_verdict(study, cost, arm, None), _verdict(study, recall, arm, 'recall')]
         for arm in study.arms
         if arm in cost or arm in recall
     }
 
 
-def _verdict(study, points, arm, keys):
+def _verdict(study, points, arm, key):
+    """key: the metric behind the first number of the points, None = FLOPs."""
     if arm not in points or len(points) < 2:
         return None
     others = dominators(points, arm)
     if not others:
         return _on_the_front(study, points, arm)
-    sure = [other for other in others if _beyond(study, arm, other, keys)]
+    keys = key, study.distance
+    better = lambda other: [k for k, a, b in zip(keys, points[other], points[arm]) if a < b]
+    sure = [other for other in others if _beyond(study, arm, other, better(other))]
     # The best of those that are sure, or of all.
     other = min(sure or others, key=lambda name: points[name][1])
     how = 'beyond the error bars' if sure else 'within the error bars'
@@ -104,18 +104,17 @@ def _verdict(study, points, arm, keys):
 
 
 def _beyond(study, arm, other, keys):
-    apart = [study.difference(arm, other, key) for key in keys]
+    apart = [study.difference(arm, other, key) for key in keys if key]
     return all(stat is not None and stat.excludes_zero for stat in apart)
 
 
 def _on_the_front(study, points, arm):
-    """Say on whom an arm's place rests: the lowest distance among those as good in the other."""
+    """Say whose distance an arm may not lead, of those as good in the other: the lowest of them."""
     rivals = [a for a in points if a != arm and points[a][0] <= points[arm][0]]
-    if not rivals:
+    unsure = [a for a in rivals if not _beyond(study, arm, a, [study.distance])]
+    if not unsure:
         return 'not dominated'
-    rival = min(rivals, key=lambda name: points[name][1])
-    if _beyond(study, arm, rival, [study.distance]):
-        return 'not dominated'
+    rival = min(unsure, key=lambda name: points[name][1])
     return f'not dominated, but its lead over {study.title(rival)} is within the error bars'
 
 

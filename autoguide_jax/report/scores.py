@@ -16,6 +16,7 @@ from autoguide_jax.report.drawing import (
     label_points,
     limits,
     new,
+    panels,
     score_axis,
     shades,
 )
@@ -37,15 +38,10 @@ def weights(study, look):
     shown = [a for a in study.arms if len({w for w, *_ in curves[a] + tries[a]} - {1.0}) > 0]
     if not shown:
         return None
-    columns = min(4, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    width = WIDE if columns > 2 else HALF * columns
-    figure, axes = new(
-        width, 2.75 * rows + 0.4, nrows=rows, ncols=columns, sharex=True, sharey=True
-    )
+    figure, axes = panels(len(shown), 0.4, 'guidance weight w', study.metric_title)
     low, high = _score_limits(study, shown, curves, tries)
     colours, shapes = style.colours(study, look), style.markers(study)
-    for panel, arm in zip(axes.flat, shown):
+    for panel, arm in zip(axes, shown):
         for other in shown:
             panel.plot(*_columns(curves[other]), color=look.line, linewidth=1.2, zorder=1)
         _panel(panel, study, arm, look, colours[arm], shapes[arm])
@@ -57,14 +53,6 @@ def weights(study, look):
         panel.fill_between(*_band(curves[arm]), color=colours[arm], alpha=0.22, lw=0, zorder=2)
         panel.set_title(study.title(arm), wrap=True)
         score_axis(panel.yaxis, low, high)
-    for panel in axes.flat[len(shown) :]:
-        panel.set_visible(False)
-    for panel in axes[:, 0]:
-        panel.set_ylabel(study.metric_title)
-    for i in range(columns):
-        last = max(j for j in range(len(shown)) if j % columns == i)
-        axes.flat[last].set_xlabel('guidance weight w')
-        axes.flat[last].xaxis.set_tick_params(labelbottom=True)
     figure.legend(
         handles=_weight_legend(look), loc='outside lower left', ncols=5, labelcolor=look.muted
     )

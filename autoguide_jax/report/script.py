@@ -23,6 +23,16 @@ def inline(*names):
     return f'<script>{"".join(text_of(f"{name}.js") for name in names)}</script>'
 
 
+def stat(found):
+    """[mean, what stands behind ±, half the 95 % interval, sets of seeds] of a Stat, or None."""
+    return found and [*map(short, (found.mean, found.spread, found.half)), found.n]
+
+
+def short(value):
+    """A number in seven digits, None for none."""
+    return None if value is None else float(f'{value:.7g}')
+
+
 def data(name, value):
     """An element that holds a value as JSON, for the script to read by its id.
 

@@ -90,6 +90,11 @@ class Study:
         """Return a metric of a row; None if it is missing, undefined or not finite."""
         return self.estimate(row, key)[0]
 
+    def of_row(self, row, key=None):
+        """Return the Stat of a metric of a single row, None without a value."""
+        told = self.estimate(row, key)
+        return None if told[0] is None else stats.Stat(*zip(told))
+
     @property
     def _real_variance(self):
         rows = [row.get('metrics') or {} for row in self.of('floor')]

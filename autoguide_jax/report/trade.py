@@ -1,12 +1,10 @@
 """What guidance trades: curves over w of distance, precision and recall."""
 
-import math
-
 import numpy as np
 
 from autoguide_jax.report import style
-from autoguide_jax.report.drawing import HALF, WIDE, limits, new, score_axis
-from autoguide_jax.report.stats import METRICS, Stat
+from autoguide_jax.report.drawing import limits, panels, score_axis
+from autoguide_jax.report.stats import METRICS
 from autoguide_jax.report.study import weight_of
 
 APART = 13  # points
@@ -14,7 +12,7 @@ APART = 13  # points
 
 def points(study, arm, key):
     """Return [(w, Stat of recall, Stat of key)] of an arm's curve, by w; those with both."""
-    found = [(weight_of(row), _stat(study, row, 'recall'), _stat(study, row, key))
+    found = [(weight_of(row), study.of_row(row, 'recall'), study.of_row(row, key))
              for row in study.of('curve', arm)]  # fmt: skip
     return sorted((p for p in found if None not in p[1:]), key=lambda p: p[0])
 
@@ -27,14 +25,9 @@ def chosen(study, arm, key):
     seeds = next((row.get('seeds') for row in study.of('curve')), None)
     for row in study.of('search', arm):
         if row.get('seeds') == seeds and row.get('setting') == study.chosen(arm):
-            stats = _stat(study, row, 'recall'), _stat(study, row, key)
+            stats = study.of_row(row, 'recall'), study.of_row(row, key)
             return None if None in stats else (weight_of(row), *stats)
     return None
-
-
-def _stat(study, row, key):
-    told = study.estimate(row, key)
-    return None if told[0] is None else Stat(*zip(told))
 
 
 def distance(study, look):
@@ -52,14 +45,9 @@ def _draw(study, look, key, title):
     curves = {arm: found for arm, found in curves.items() if len(found) > 1}
     if not curves:
         return None
-    columns = min(4, len(curves))
-    rows = math.ceil(len(curves) / columns)
-    width = WIDE if columns > 2 else HALF * columns
-    figure, axes = new(
-        width, 2.75 * rows + 0.2, nrows=rows, ncols=columns, sharex=True, sharey=True
-    )
+    figure, axes = panels(len(curves), 0.2, 'recall', title)
     colours, shapes = style.colours(study, look), style.markers(study)
-    for panel, arm in zip(axes.flat, curves):
+    for panel, arm in zip(axes, curves):
         for other in curves.values():
             panel.plot(*_means(other), color=look.line, linewidth=1.1, zorder=1)
         _unguided(panel, study, arm, look, key)
@@ -67,18 +55,11 @@ def _draw(study, look, key, title):
         if best := chosen(study, arm, key):
             _mark(panel, best, colours[arm], shapes[arm], look)
         panel.set_title(study.title(arm), wrap=True)
-    for i, panel in enumerate(axes.flat):
-        panel.set_visible(i < len(curves))
-        panel.xaxis.set_tick_params(labelbottom=len(curves) - columns <= i < len(curves))
-        if len(curves) - columns <= i < len(curves):
-            panel.set_xlabel('recall')
     values = [stat.mean for found in curves.values() for *_, stat in found]
     if key == study.distance:
-        score_axis(axes[0, 0].yaxis, *limits(min(values), max(values), 1.15, 1.15))
-    for panel in axes[:, 0]:
-        panel.set_ylabel(title)
+        score_axis(axes[0].yaxis, *limits(min(values), max(values), 1.15, 1.15))
     figure.draw_without_rendering()
-    for panel, (arm, found) in zip(axes.flat, curves.items()):
+    for panel, (arm, found) in zip(axes, curves.items()):
         _label(panel, found, colours[arm])
     return figure
 

@@ -38,6 +38,12 @@ def times(value):
     return f'{value:.2f}×'
 
 
+def decoder(meta):
+    """Say what no FLOPs count where images are made of latents, '' where they are not."""
+    drawn = (meta.get('settings') or {}).get('vae')
+    return ' The decoder that makes images of latents is in no count of FLOPs.' if drawn else ''
+
+
 def question(study):
     """Return what was asked, in one sentence."""
     images = study.data.get('name', 'this data')

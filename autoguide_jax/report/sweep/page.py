@@ -13,6 +13,7 @@ from autoguide_jax.report.sheet import (
     notice,
 )
 from autoguide_jax.report.sweep import payload, pictures, table, values, views, words
+from autoguide_jax.report.words import decoder
 
 SCRIPTS = ('page', 'chart', 'tables', 'slider', 'sweep', 'settings')
 MOST_STRIPS = 8
@@ -88,9 +89,10 @@ def _samples(sweep, shown):
 def _strips(sweep, shown):
     """The grids along the slider's axis at the best setting, for pages without script."""
     slider = views.axes(sweep)['slider']
-    found = views.best_by(sweep, [slider]) if slider else {(): sweep.full[0]}
+    found = views.best_by(sweep, [slider] if slider else [])
+    keys = [(value,) for value in sweep.axes[slider] if (value,) in found] if slider else [()]
     rows = []
-    for entry in [found[key] for key in sorted(found, key=str)][:MOST_STRIPS]:
+    for entry in [found[key] for key in keys[:: -(-len(keys) // MOST_STRIPS)]]:
         i = sweep.entries.index(entry)
         if i in shown.mosaics:
             who = f'<div class="who">{esc(values.point(entry))}</div>'
@@ -134,7 +136,8 @@ def _table(sweep):
         f'{cut}</p>{best}</div>{place("table")}<p class="note key"><b>best</b> '
         'lowest mean <i>tie</i> the 95 % interval of the difference to the best, on the same '
         'seeds, holds 0. Computation: floating-point operations per image, relative to the main '
-        'network alone. Calls: evaluations of the main network + of guides.</p>'
+        f'network alone.{decoder(sweep.meta)} Calls: evaluations of the main network + of guides.'
+        '</p>'
     )
 
 

@@ -5,6 +5,7 @@ import urllib.parse
 
 from autoguide_jax import files
 from autoguide_jax.report import mosaics
+from autoguide_jax.report.script import short, stat
 from autoguide_jax.report.sweep import values, views
 from autoguide_jax.report.sweep.read import ROLES, is_number, metric
 
@@ -18,7 +19,7 @@ def build(sweep, shown):
         'counts': counts,
         'count': [counts.index(entry.count) for entry in sweep.entries],
         'points': _points(sweep),
-        'stats': {name: [_stat(e.stat(name)) for e in sweep.entries] for name in sweep.metrics},
+        'stats': {name: [stat(e.stat(name)) for e in sweep.entries] for name in sweep.metrics},
         'marks': _by_index(sweep),
         'apart': _apart(sweep),
         'cost': [cost(entry) for entry in sweep.entries],
@@ -65,17 +66,6 @@ def _points(sweep):
     return [[index[a].get(v, -1) for a, v in entry.point.items()] for entry in sweep.entries]
 
 
-def _stat(stat):
-    """[mean, what stands behind ±, half the 95 % interval, sets of seeds]."""
-    if stat is None:
-        return None
-    return [_short(stat.mean), _short(stat.spread), _short(stat.half), stat.n]
-
-
-def _short(value):
-    return None if value is None else float(f'{value:.7g}')
-
-
 def _by_index(sweep):
     found = sweep.marks
     return {str(i): found[e] for i, e in enumerate(sweep.entries) if e in found}
@@ -85,7 +75,7 @@ def _apart(sweep):
     """For each entry [distance less that of the best, half the 95 % interval], same seeds."""
     best, full = sweep.full[0], set(sweep.full)
     found = [e in full and e is not best and sweep.excess(e, best) for e in sweep.entries]
-    return [[_short(stat.mean), _short(stat.half)] if stat else None for stat in found]
+    return [[short(one.mean), short(one.half)] if one else None for one in found]
 
 
 def cost(entry):
@@ -95,7 +85,7 @@ def cost(entry):
     relative = (row.get('cost') or {}).get('relative')
     seconds = sum(row.get('seconds') or 0 for row in entry.rows)
     images = entry.count * len(entry.rows)
-    return [_short(relative), nfe.get('main'), nfe.get('guide'), images, _short(seconds)]
+    return [short(relative), nfe.get('main'), nfe.get('guide'), images, short(seconds)]
 
 
 def runs(sweep):
@@ -122,4 +112,4 @@ def _thin(points):
     """Steps of a search: only where the best changes, and the ends."""
     last = len(points) - 1
     kept = [p for i, p in enumerate(points) if i in (0, last) or p[1] != points[i - 1][1]]
-    return [[images, _short(best)] for images, best in kept]
+    return [[images, short(best)] for images, best in kept]

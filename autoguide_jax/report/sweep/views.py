@@ -73,19 +73,16 @@ def best_by(sweep, free, mode='best'):
 def spent(sweep):
     """For each number of images: [(images drawn so far, best mean so far)], in order of the rows.
 
-    A row tells how many it drew; else n images of a setting are the first n of N, and N − n are
-    new. A setting counts when the last of its sets of seeds is scored.
+    A row tells how many it drew: of a setting that had n already, N − n. A setting counts when the
+    last of its sets of seeds is scored.
     """
-    drawn, total, left, best, found = {}, 0, {}, {}, {}
+    total, left, best, found = 0, {}, {}, {}
     owner = {row['line']: entry for entry in sweep.entries for row in entry.rows}
     for row in sweep.rows:
         entry = owner.get(row['line'])
         if entry is None:
             continue
-        who = tuple(entry.point.values()), row['seeds'][0]
-        new = max(0, entry.count - drawn.get(who, 0))
-        total += row.get('drawn', new)
-        drawn[who] = max(entry.count, drawn.get(who, 0))
+        total += row.get('drawn', entry.count)
         left[id(entry)] = left.get(id(entry), 0) + 1
         stat = entry.stat(sweep.distance)
         if left[id(entry)] < len(entry.rows) or stat is None:

@@ -142,21 +142,25 @@ function countChoice(name, changed) {
 
 const numeric = () => S.axes.filter((a) => a.scale !== 'ordinal').map((a) => a.name);
 
-function curvePart(name, x, fixedX) {
-  const place = live(name);
-  if (!place) return;
+/** A chart under the controls of a view; show(host, view) draws it. */
+function chartPart(name, roles, show) {
   const chart = make('div', { class: 'plot' });
+  const controls = view(name, roles, () => redraw());
+  const redraw = () => show(chart, controls);
+  replace(live(name), ...controls.nodes, chart);
+  redrawn.push(redraw);
+  redraws.push(redraw);
+  controls.rebuild();
+}
+
+function curvePart(name, x, fixedX) {
+  if (!live(name)) return;
   const xs = fixedX ? [x] : numeric();
   const line = S.view.lines === x ? 'weight' : S.view.lines;
   const lines = ['', ...S.axes.filter((a) => a.values.length <= 12).map((a) => a.name)];
   const start = fixedX && axisOf('weight') >= 0 ? 'weight' : line;
   const roles = [['x', 'along', xs, x], ['lines', 'a line for each', lines, start]];
-  const controls = view(name, roles, () => redraw());
-  const redraw = () => curve(chart, controls);
-  replace(place, ...controls.nodes, chart);
-  redrawn.push(redraw);
-  controls.rebuild();
-  drawn(redraw);
+  chartPart(name, roles, curve);
 }
 
 function curve(host, { chosen, holds }) {
@@ -173,7 +177,7 @@ function curve(host, { chosen, holds }) {
     const name = by ? `${lines.title} ${text}` : '';
     return { name, colour: seriesColour(k), line: true, points };
   });
-  const values = series.flatMap((s) => s.points.flatMap((p) => [p.y]));
+  const values = series.flatMap((s) => s.points.map((p) => p.y));
   if (!values.length) {
     host.replaceChildren(make('p', { class: 'note' }, 'No setting was scored there.'));
     return;
@@ -201,17 +205,10 @@ function spot(i, axis, j) {
 }
 
 function mapPart() {
-  const place = live('map');
-  if (!place) return;
-  const chart = make('div', { class: 'plot' });
+  if (!live('map')) return;
   const names = S.axes.filter((a) => a.numeric).map((a) => a.name);
   const roles = [['x', 'across', names, S.view.map_x], ['y', 'up', names, S.view.map_y]];
-  const controls = view('map', roles, () => redraw());
-  const redraw = () => map(chart, controls);
-  replace(place, ...controls.nodes, chart);
-  redrawn.push(redraw);
-  controls.rebuild();
-  drawn(redraw);
+  chartPart('map', roles, map);
 }
 
 function map(host, { chosen, holds }) {
@@ -256,7 +253,6 @@ let pick = () => {};
 function samplesPart() {
   const place = live('samples');
   if (!place) return;
-  const box = make('div');
   const [left, right] = [grid(S.heads), grid(S.heads)];
   const shown = make('div', { class: 'two-grids' }, left.node, right.node);
   const plain = full.filter((i) => S.cost[i][2] === 0 && S.pictures[i]);
@@ -272,11 +268,10 @@ function samplesPart() {
   };
   const update = () => {
     const i = find();
-    box.dataset.entry = i ?? '';
     const known = i !== undefined && stat(i);
-    const score = known ? `${metric.title} ${told(known, metric.places)}` : '';
-    const name_ = score || 'this setting was not scored';
-    left.show(i === undefined ? null : S.pictures[i], name_);
+    const unknown = 'this setting was not scored';
+    const score = known ? `${metric.title} ${told(known, metric.places)}` : unknown;
+    left.show(S.pictures[i], score);
     const name = plain.length ? 'Without guidance' : words(beside);
     const other = stat(beside) ? `: ${metric.title} ${told(stat(beside), metric.places)}` : '';
     right.show(S.pictures[beside], `${name}${other}`);
@@ -286,7 +281,7 @@ function samplesPart() {
       if (v >= 0) controls.get(`samples.${S.axes[k].name}`)(S.axes[k].texts[v]);
     });
   };
-  replace(place, make('div', { class: 'controls' }, ...sliders.map((s) => s.node)), box, shown);
+  replace(place, make('div', { class: 'controls' }, ...sliders.map((s) => s.node)), shown);
   redrawn.push(update);
   update();
 }
