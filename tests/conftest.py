@@ -18,7 +18,10 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
 jax.config.update('jax_num_cpu_devices', 2)
 
 # Begun first: at the end one worker would be alone with them.
-LONGEST = {'test_soak.py', 'test_hosts.py', 'test_resume.py', 'test_gcs_train.py', 'test_disks.py'}
+LONGEST = {
+    'test_soak.py', 'test_hosts.py', 'test_resume.py', 'test_gcs_train.py', 'test_disks.py',
+    'test_toy_study.py', 'test_train_step.py', 'test_study.py',
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

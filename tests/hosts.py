@@ -6,6 +6,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from tiny import RECIPE
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY = (
     '--config=configs/digits.py:main', '--config.network.model_channels=8',
@@ -14,6 +16,9 @@ TINY = (
     '--config.train.total_nimg=1024', '--config.train.snapshot_nimg=512',
     '--config.train.checkpoint_nimg=256', '--config.train.log_nimg=256',
 )  # fmt: skip
+# A classifier, for programs that score, whose training takes no time to speak of.
+QUICK = ('--config.features.name=classifier',)
+QUICK += tuple(f'--config.features.recipe.{name}={value}' for name, value in RECIPE.items())
 
 
 def free_port():

@@ -20,7 +20,7 @@ import time
 
 import jax
 import numpy as np
-from hosts import TINY, begin, run
+from hosts import QUICK, TINY, begin, run
 
 from autoguide_jax import files, snapshots
 from autoguide_jax.checkpoints import Checkpoints
@@ -45,8 +45,8 @@ def commands(whole):
         'train': [*TINY, '--config.train.total_nimg=2048'],
         'sample': ['--config=configs/pair.py', *pair, *sample, '--config.guidance.weight=1.5']
         + ['--config.sample.formats=png,npz'],
-        'evaluate': [f'--images={whole / "sample"}'],
-        'sweep': ['--config=configs/sweep.py', *pair, *sweep],
+        'evaluate': [f'--images={whole / "sample"}', *QUICK],
+        'sweep': ['--config=configs/sweep.py', *pair, *sweep, *QUICK],
     }
 
 
@@ -66,7 +66,7 @@ def wait_for(moment, folder, processes, rng):
             pass
         while appears and not appears() and alive():
             time.sleep(0.0005)
-    longest = {'any': 12, 'compiling': 3, 'rows': 3}.get(moment, 0.02)
+    longest = {'any': 8, 'compiling': 3, 'rows': 3}.get(moment, 0.02)
     end = time.monotonic() + rng.uniform(0, longest)
     while time.monotonic() < end and alive():
         time.sleep(0.001)

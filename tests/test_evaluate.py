@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tiny
 
 from autoguide_jax import evaluate, files, sample_sets, stop
 from autoguide_jax.config import parse
@@ -13,8 +14,6 @@ from autoguide_jax.metrics import reference as references
 from autoguide_jax.metrics import table
 
 EVERY = (*evaluate.METRICS, 'class_entropy', 'class_variance_ratio')
-# The recipe of the tests: a classifier that is good enough in two seconds.
-QUICK = {'epochs': 1, 'min_steps': 60, 'max_steps': 60}
 
 
 @pytest.fixture(scope='module')
@@ -42,7 +41,7 @@ def settings(samples, cache, **more):
     tree = {
         'images': str(samples),
         'data': 'digits',
-        'features': {'name': 'classifier', 'recipe': QUICK},
+        'features': tiny.CLASSIFIER,
         'metrics': EVERY,
         'cache_dir': str(cache),
         'allow_fewer': True,
@@ -150,7 +149,7 @@ def test_the_second_call_reads_no_image(real, cache, tmp_path, capsys, monkeypat
     'change',
     [
         {'metrics': ('frechet',)},
-        {'features': {'name': 'classifier', 'recipe': {**QUICK, 'seed': 1}}},
+        {'features': {'name': 'classifier', 'recipe': {**tiny.RECIPE, 'seed': 1}}},
         {'data': {'name': 'digits', 'max_images': 900}},
     ],
 )

@@ -7,7 +7,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from hosts import TINY, begin, end, run
+from hosts import QUICK, TINY, begin, end, run
 from test_resume import final_state
 
 from autoguide_jax import files, processes, sample_sets, snapshots
@@ -122,7 +122,7 @@ def test_a_sweep_is_shared_and_no_setting_is_done_twice(runs, tmp_path):
     settings += [f'--config.guide.run={runs["two"]}', '--config.sweep.weight=1.1,1.2,…,1.6']
     settings += ['--config.sampler.num_steps=4', '--config.score.batch_size=16']
     settings += ['--config.score.images=64', '--config.score.allow_fewer=true']
-    settings += ['--config.score.metrics=frechet']
+    settings += ['--config.score.metrics=frechet', *QUICK]
     run('sweep', *settings, '--config.score.shared=True', f'--workdir={tmp_path / "one"}')
     run('sweep', *settings, f'--workdir={tmp_path / "two"}', count=2)
     one, two = (files.read_jsonl(tmp_path / name / 'results.jsonl') for name in ('one', 'two'))

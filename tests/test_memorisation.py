@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+import tiny
 from dots import Dots, make_extractor, pixel_features
 from PIL import Image
 
@@ -14,8 +15,6 @@ from autoguide_jax.data import open_dataset
 from autoguide_jax.metrics import building, memorisation
 from autoguide_jax.metrics import reference as references
 from autoguide_jax.metrics.metric import Bank
-
-QUICK = {'epochs': 1, 'min_steps': 60, 'max_steps': 60}
 
 
 def on_a_line(*places):
@@ -106,7 +105,7 @@ def settings(samples, cache, **more):
     tree = {
         'images': str(samples),
         'data': {'name': 'digits', 'max_images': 900},
-        'features': {'name': 'classifier', 'recipe': QUICK},
+        'features': tiny.CLASSIFIER,
         'metrics': ('frechet', 'authenticity'),
         'cache_dir': str(cache),
         'allow_fewer': True,

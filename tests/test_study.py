@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 import pytest
+import tiny
 
 from autoguide_jax import config, files, pairs, study
 from autoguide_jax.generation import Programs
@@ -43,6 +44,7 @@ TREE = {
         'weights': [1.0, 2.0], 'grid': 10, 'slider': 5, 'steps': [3, 4], 'steps_arms': ['guided'],
     },
     'sampler': {'name': 'heun', 'num_steps': 3},
+    'features': tiny.CLASSIFIER,
     'metrics': ['frechet', 'class_accuracy'],
     'allow_fewer': True,  # 40 images for 64 features
     'batch_size': 40,

@@ -1,5 +1,7 @@
 """The training step: golden steps, the clock, splits of the batch, and the guard against NaN."""
 
+import functools
+
 import edm2_golden as golden
 import jax
 import jax.numpy as jnp
@@ -59,10 +61,12 @@ def train_golden():
         'step': jnp.zeros((), jnp.int32),
     }
     step = jax.jit(make_step(settings, denoiser, GivenNoise(), Packed()))
+    normalize = jax.jit(denoiser.normalize_weights)
     moment = jax.tree.map(np.zeros_like, params)
     for k in range(3):
-        normalised = denoiser.normalize_weights(state['params'])
-        state, metrics = step(state, *pack(k), np.uint32(0))
+        normalised = normalize(state['params'])
+        # On the host: arithmetic on the device would compile once per shape.
+        state, metrics = jax.device_get(step(state, *pack(k), np.uint32(0)))
         before, moment = moment, state['opt'][0].mu
         # Adam's first moment holds the gradient that was used.
         gradient = jax.tree.map(lambda new, old: (new - 0.9 * old) / 0.1, moment, before)
@@ -153,15 +157,16 @@ def run_settings(**sections):
 
 
 def steps(settings, devices, batches, shards=1):
-    """State and metrics after training on batches, on the first `devices` devices."""
+    """States and metrics after each of the batches, on the first `devices` devices."""
     dataset = config.build(settings.data)
     part = mesh.over(jax.devices()[:devices], shards)
     trainer = Trainer(settings, resolve(settings, dataset), part)
-    state, seen = trainer.init(), []
+    state, seen, states = trainer.init(), [], []
     for images, labels in batches:
         state, metrics = trainer.jitted(state, *trainer.put(images, labels), trainer.seeds)
         seen.append(jax.device_get(metrics))
-    return jax.device_get(state), seen
+        states.append(jax.tree.map(np.array, state))  # copies: the next step takes its memory
+    return states, seen
 
 
 def random_batches(count=3):
@@ -177,12 +182,21 @@ def assert_same(a, b):
     jax.tree.map(close, a, b)
 
 
+DROPOUT = {'name': 'one_conv', 'dropout': 0.3}
+
+
+@functools.cache
+def unsplit():
+    states, seen = steps(run_settings(network=DROPOUT), 1, random_batches())
+    return states[-1], seen
+
+
 @pytest.mark.parametrize(('devices', 'microbatch'), [(2, 0), (1, 4), (2, 8)])
 def test_splitting_the_batch_changes_nothing_but_rounding(devices, microbatch):
-    network = {'name': 'one_conv', 'dropout': 0.3}
-    whole, seen = steps(run_settings(network=network), 1, random_batches())
-    settings = run_settings(network=network, train={'microbatch_size': microbatch})
-    split = steps(settings, devices, random_batches())
+    whole, seen = unsplit()
+    settings = run_settings(network=DROPOUT, train={'microbatch_size': microbatch})
+    states, seen_split = steps(settings, devices, random_batches())
+    split = states[-1], seen_split
     assert whole['step'] == 3
     assert_same((whole, seen), split)
     # These tolerances are far below what the steps did.
@@ -209,10 +223,7 @@ def poisoned_batches():
 
 def test_stop_leaves_the_whole_state_as_it_was_and_names_the_noise_level(monkeypatch):
     poisoned(monkeypatch)
-    first, *_ = poisoned_batches()
-    settings = run_settings()
-    before = steps(settings, 1, [first])[0]
-    after, metrics = steps(settings, 1, list(poisoned_batches())[:2])
+    (before, after), metrics = steps(run_settings(), 1, list(poisoned_batches())[:2])
     jax.tree.map(np.testing.assert_array_equal, before, after)
     assert metrics[0]['bad'] == -1 and metrics[1]['bad'] == 0
     normal = lambda key: jax.random.normal(jax.random.split(key)[0])
@@ -222,7 +233,8 @@ def test_stop_leaves_the_whole_state_as_it_was_and_names_the_noise_level(monkeyp
 
 def test_zero_replaces_what_is_not_finite_and_goes_on(monkeypatch):
     poisoned(monkeypatch)
-    state, metrics = steps(run_settings(train={'nonfinite': 'zero'}), 1, poisoned_batches())
+    states, metrics = steps(run_settings(train={'nonfinite': 'zero'}), 1, poisoned_batches())
+    state = states[-1]
     assert [m['bad'] for m in metrics] == [-1, 0, -1]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert state['step'] == 3 and np.isnan(metrics[1]['loss']) and metrics[1]['grad_norm'] == 0

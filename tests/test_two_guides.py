@@ -45,6 +45,7 @@ GRID = {'sweep.weight': '1,1.5,2', 'sweep.alpha': '0,0.5,1', 'sampler.num_steps'
 SCORE = {'images': '30', 'repeats': '2', 'batch_size': '30', 'metrics': 'frechet'}
 SCORE |= {'allow_fewer': 'true'}  # 30 images for 64 features
 GRID |= {f'score.{name}': value for name, value in SCORE.items()}
+GRID |= {f'features.recipe.{name}': str(value) for name, value in tiny.RECIPE.items()}
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,5 @@
-"""Networks that compile quickly: the smallest EDM2 with every part, and a single convolution."""
+"""Networks that compile or train quickly: the smallest EDM2 with every part, a single convolution,
+and a classifier of a data set that is good enough in two seconds."""
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ SETTINGS = {
     'resolution': 4, 'channels': 2, 'label_dim': 3, 'model_channels': 8, 'channel_mult': (1,),
     'num_blocks': 1, 'attn_resolutions': (4,), 'channels_per_head': 8,
 }  # fmt: skip
+RECIPE = {'epochs': 1, 'min_steps': 60, 'max_steps': 60}
+CLASSIFIER = {'name': 'classifier', 'recipe': RECIPE}
 
 
 def denoiser(**changes):
