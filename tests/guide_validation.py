@@ -246,13 +246,15 @@ def fashion(args):
     place = lambda c: (os.path.basename(os.path.normpath(c['run'])), c['nimg'], c['std'])
     rows = files.read_jsonl(files.path(args.guides) / 'guides.jsonl')
     rows = {place(row['candidate']): row for row in rows if row['key'] in keys}
-    scored, weights = {}, {}
+    scored, weights, unguided = {}, {}, []
     for row in files.read_jsonl(args.grid):
         # Rows of `sweep`, or of tests/exhaustive_grids.py, which has one metric.
         s, metrics = row['setting'], row.get('metrics')
         value = metrics.get(args.metric) if metrics else row['scores'][-1]
-        guided = s['guide'] and s['weight'] != 1 and value is not None
-        if not guided or not np.isclose(s['main']['std'], std):
+        if value is None or not np.isclose(s['main']['std'], std):
+            continue
+        if not s['guide'] or s['weight'] == 1:
+            unguided.append(float(value))
             continue
         scored.setdefault(place(s['guide']), {}).setdefault(s['weight'], []).append(float(value))
     both = [key for key in rows if key in scored]
@@ -272,9 +274,11 @@ def fashion(args):
     return {
         'candidates': len(both),
         'metric': args.metric,
+        'unguided': float(np.mean(unguided)),
         'correlations': correlate(points),
         'regret': regret(points, args.metric),
         'weight_spearman': float(stats.spearmanr(reach, list(weights.values())).statistic),
+        'weight_ratio_median': float(np.median(np.divide(reach, list(weights.values())))),
         'points': [
             [next(iter(s.values())), best[key], '|'.join(map(str, key))]
             for key, (s, _) in zip(both, points)
@@ -289,18 +293,27 @@ def plot(result, look=style.LIGHT):
     if 'toy' in result:
         scatter_toy(left, result['toy'], look)
         dots(middle, result['toy']['summary'], look)
-    if not (found := result.get('fashion')):
-        right.set_title('Fashion-MNIST: not measured yet')
-        right.set(xticks=(), yticks=())
-    else:
-        x, y, _ = zip(*found['points'])
-        right.plot(x, y, 'o', color=style.FIXED['autoguidance'][0], markersize=5)
-        rho = next(iter(found['correlations'][found['metric']].values()))['spearman']
-        right.set_title(f'Fashion-MNIST: {len(x)} guides, Spearman {rho:.2f}')
-        right.set_ylabel(f'{found["metric"]} at the best w, lower is better')
+    if 'fashion' in result:
+        scatter_fashion(right, result['fashion'])
     for panel in (left, right):
         panel.set_xlabel('predicted score, higher should be better')
     return figure
+
+
+def scatter_fashion(panel, found):
+    """Score against distance, a marker for each run of the guides."""
+    runs = sorted({name.split('|')[0] for _, _, name in found['points']})
+    for i, run in enumerate(runs):
+        pair = [style.FIXED['autoguidance'], style.FIXED['cfg'], *style.FURTHER][i]
+        x, y = zip(*[(x, y) for x, y, name in found['points'] if name.split('|')[0] == run])
+        panel.plot(x, y, style.MARKERS[i], color=pair[0], markersize=5, label=f'guides of {run}')
+    rho = next(iter(found['correlations'][found['metric']].values()))['spearman']
+    panel.axhline(
+        found['unguided'], color=style.FIXED['baseline'][0], lw=0.7, linestyle=(0, (4, 3))
+    )
+    panel.set_title(f'Fashion-MNIST: {len(found["points"])} guides, {rho:.2f}')
+    panel.set_ylabel('FD (classifier), best w; dashed: no guidance')
+    panel.legend(loc='upper right', bbox_to_anchor=(1, 0.93))
 
 
 def scatter_toy(panel, found, look):

@@ -329,11 +329,15 @@ def test_halving_keeps_the_best_of_every_rung_and_the_images_of_the_table():
 
 
 def test_a_coordinate_search_starts_and_turns_as_told():
-    method = Coordinate(20, ('guide_std',), {'weight': 2.75})
+    method = Coordinate(20, order=('guide_std',), start={'weight': 2.75})
     asked, _ = trials_of(method, SPACE, bowl())
     assert asked[0][0].point == {'weight': 2.75, 'main_std': 0.07, 'guide_std': 0.07}
     assert {trial.point['guide_std'] for trial in asked[1]} - {0.07}
     assert {trial.point['weight'] for trial in asked[1]} == {2.75}
+    assert {trial.images for trial in asked[1]} == {IMAGES // 4}
+    assert {trial.images for trial in asked[-1]} == {IMAGES}, 'what was found so is scored whole'
+    whole = Coordinate(20, first=IMAGES)
+    assert {t.images for trials in trials_of(whole, SPACE, bowl())[0] for t in trials} == {IMAGES}
     runs = Space({'guide_run': ('a', 'b', 'c'), 'weight': AXES['weight']})
     found = drive(Coordinate(15), runs, IMAGES, bowl((2, 5), runs))
     assert found.best == runs.point((2, 5))

@@ -1,23 +1,29 @@
-"""Line searches along one axis after the other, coarse to fine, as a person tunes: a local grid.
+"""Line searches along one axis after the other, coarse to fine, as a person tunes; a local grid.
 
 The first sweep looks at values spread over the whole axis; every line then goes to the better side
 and halves its step, down to that of the axis (the paper's local grid, arXiv 2406.02507: w 0.05, EMA
 length 0.005). Sweeps repeat until none improves. What is found so is the best of one valley, and
 weight and interval make several (much guidance at few noise levels, little at many): so the search
-begins anew elsewhere, `restarts` times. At last the whole box around the best of all is tried.
+begins anew elsewhere, `restarts` times. All of that with fewer images, on the same seeds, and
+at most half of the budget; then the best are scored with all images, and the box around the best.
 """
 
 from dataclasses import dataclass, field
 
-from autoguide_jax.search.trials import Scores, check_least, evaluations, rank, spread
+from autoguide_jax.search.trials import Scores, check_least, evaluations, first_images, rank, spread
+
+LINES = 0.5  # share of the budget for lines, where they are searched with fewer images,
+FEWER = 4  # which are all of them over this
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """Line searches along the axes in turn, all with all images.
+    """Line searches along the axes in turn, with fewer images; then around the best with all.
 
     Settings:
-      budget: evaluations; 0 = a tenth of the space, at least 8
+      budget: images of all trials together, in evaluations with all images; 0 = a tenth of the
+        space, at least 8
+      first: images of the line searches; 0 = a quarter of all
       order: names of the axes in the order of their turns; empty = that of the space
       start: value of an axis where the search starts, by name; the middle of an axis without one
       spread: steps that the first look along an axis divides it into
@@ -26,6 +32,7 @@ class Coordinate:
     """
 
     budget: int = 0
+    first: int = 0
     order: tuple[str, ...] = ()
     start: dict[str, float | str] = field(default_factory=dict)
     spread: int = 3
@@ -33,15 +40,22 @@ class Coordinate:
     restarts: int = 3
 
     def __post_init__(self):
-        check_least(self, budget=0, spread=1, restarts=0)
+        check_least(self, budget=0, first=0, spread=1, restarts=0)
         if len(set(self.order)) < len(self.order):
             raise ValueError(f'order ({", ".join(self.order)}): give every axis once')
 
     def most(self, space, images):
-        """(evaluations, images) at most. Errors: ValueError for axes or values not in the space."""
+        """(evaluations, images) at most.
+
+        Errors: ValueError for axes or values not in the space, or first > images.
+        """
         self.begin(space)
-        budget = evaluations(self.budget, space)
-        return budget, budget * images
+        whole, few = evaluations(self.budget, space), first_images(self.first, images, FEWER)
+        return whole + int(self.lines(whole, few, images) // few), whole * images
+
+    def lines(self, whole, few, images):
+        """Images for lines: what leaves at least one evaluation with all, where they have fewer."""
+        return whole * images if few == images else min(LINES * whole, whole - 1) * images
 
     def begin(self, space):
         """(place of the start, numbers of the axes in their order), of this space."""
@@ -61,45 +75,48 @@ class Coordinate:
 
     def run(self, space, images, place, axes):
         """The generator of a search."""
-        scores = Scores(space, images, self.most(space, images)[1])
+        whole, few = evaluations(self.budget, space), first_images(self.first, images, FEWER)
+        scores = Scores(space, images, self.lines(whole, few, images))
         wide = [max(1, round((n - 1) / self.spread)) for n in space.shape]
         for start in (place, *spread(space, self.restarts)):
-            yield from scores.ask([start])
+            yield from scores.ask([start], few)
             for axis in axes:
-                start = yield from line(scores, start, axis, wide[axis], whole=True)
-            yield from descend(scores, start, axes, wide)
+                start = yield from line(scores, start, axis, wide[axis], few, whole=True)
+            yield from descend(scores, start, axes, few, wide)
+        scores.budget = whole * images
+        yield from scores.ask([*scores.ordered(few)[: self.restarts + 1], place])
         while self.local_grid and scores.spent < scores.budget:
             best = scores.ordered()[0]
-            yield from scores.ask(space.box(best))
+            yield from scores.ask([*space.neighbours(best), *space.box(best)])
             if scores.ordered()[0] == best:
                 break
-            yield from descend(scores, scores.ordered()[0], axes)
+            yield from descend(scores, scores.ordered()[0], axes, images)
         return scores.best()
 
 
-def descend(scores, place, axes, steps=()):
+def descend(scores, place, axes, images, steps=()):
     """Sweep along the axes, with half the steps each time, until none improves by a step of 1."""
     moved, steps = True, steps or [1] * len(axes)
     while moved and scores.spent < scores.budget:
         before, steps = place, [(step + 1) // 2 for step in steps]
         for axis in axes:
-            place = yield from line(scores, place, axis, steps[axis])
+            place = yield from line(scores, place, axis, steps[axis], images)
         moved = place != before or max(steps) > 1
 
 
-def line(scores, place, axis, step, whole=False):
+def line(scores, place, axis, step, images, whole=False):
     """The best place on a line along one axis: first the whole line, or one step to each side."""
     space, count = scores.space, scores.space.shape[axis]
     at = lambda i: (*place[:axis], i, *place[axis + 1 :])
-    value = lambda i: rank(scores.of(scores.images).get(at(i)))
+    value = lambda i: rank(scores.of(images).get(at(i)))
     best = place[axis]
     if not space.numeric[axis]:
-        yield from scores.ask([at(i) for i in space.beside(axis, best)])
+        yield from scores.ask([at(i) for i in space.beside(axis, best)], images)
         return at(min(range(count), key=lambda i: (value(i), i != best)))
     look = range(best % step, count, step) if whole else (best - step, best + step)
     while True:
         look = [i for i in look if 0 <= i < count]
-        yield from scores.ask([at(i) for i in look])
+        yield from scores.ask([at(i) for i in look], images)
         better = min([best, *look], key=value)
         if better == best:
             if step == 1:

@@ -125,13 +125,13 @@ def evaluations(budget, space):
     return min(budget or max(LEAST, space.distinct // 10), space.size)
 
 
-def first_images(first, images):
-    """Images of the cheapest trials, 0: an eighth of all. Errors: ValueError for more than all."""
+def first_images(first, images, share=8):
+    """Images of the cheapest trials, 0: 1/share of all. Errors: ValueError for more than all."""
     if first > images:
         raise ValueError(
             f'first ({first}) is more than the images of a whole evaluation ({images}). Lower it'
         )
-    return first or math.ceil(images / 8)
+    return first or math.ceil(images / share)
 
 
 def check_least(method, **least):
