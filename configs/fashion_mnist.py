@@ -17,7 +17,7 @@ labels: the guide of CFG, as in EDM2); big (1.5 times as wide, twice as long: th
 Arms: no guidance, CFG, CFG in an interval, autoguidance by narrow after 1/8 of the training, and
 the paper's ablations. Training counts: a guide that is read at T/8 costs T/8.
 Cost: see `study`'s plan, printed first: 153 PFLOP, an hour of a GPU that sustains 42 TFLOP/s on
-such networks (not measured); reduced: 168 TFLOP, about 45 minutes of two cores.
+such networks (not measured); reduced: 181 TFLOP, 53 minutes of two cores that had other work too.
 """
 
 from ml_collections import ConfigDict
@@ -134,7 +134,7 @@ def study(size):
         },
         'final': {'images': 5000 if full else 600, 'repeats': 3},
         'extra': {
-            'weights': (1.0, 1.25, 1.5, 2.0, 2.5, 3.0) if full else (1.0, 1.25, 1.5, 2.0),
+            'weights': (1.0, 1.25, 1.5, 2.0, 2.5, 3.0),
             'heatmap_arm': 'autoguidance' if full else '',
             'heatmap_stds': (0.05, 0.075, 0.10, 0.125),
             # At equal FLOPs: guided sampling costs 1.26 times as much as that of main alone.
