@@ -17,7 +17,7 @@ labels: the guide of CFG, as in EDM2); big (1.5 times as wide, twice as long: th
 Arms: no guidance, CFG, CFG in an interval, autoguidance by narrow after 1/8 of the training, and
 the paper's ablations. Training counts: a guide that is read at T/8 costs T/8.
 Cost: see `study`'s plan, printed first: 153 PFLOP, an hour of a GPU that sustains 42 TFLOP/s on
-such networks (not measured); reduced: 181 TFLOP, 53 minutes of two cores that had other work too.
+such networks (not measured); reduced: 181 TFLOP, 57 minutes of two cores that had other work too.
 """
 
 from ml_collections import ConfigDict

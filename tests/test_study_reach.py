@@ -25,8 +25,8 @@ def refused(tmp_path, **changed):
 
 def test_lengths_out_of_reach(tmp_path):
     text = refused(tmp_path, search=TREE['search'] | {'guide_std': [0.05, 0.25]})
-    assert 'runs.guide: EMA std 0.25 at nimg 256 from 4 snapshots' in text
-    assert 'nearest reachable' in text and 'train.snapshot_nimg' in text
+    assert 'runs.guide: EMA std 0.125 at nimg 256 from 4 snapshots' in text
+    assert 'at nimg 256: 0.0385 to 0.121' in text and 'train.snapshot_nimg' in text
     assert 'runs.main' not in text and 'std 0.05 ' not in text
 
 

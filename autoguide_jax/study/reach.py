@@ -10,16 +10,16 @@ from autoguide_jax import snapshots
 def check(settings):
     """Refuse EMA lengths and moments of the search and of the map that no snapshots will give.
 
-    Errors: one ValueError with the faults of all of them, and the nearest that can be had.
+    Errors: one ValueError that names the first such length of every network, and what can be had.
     """
     errors = []
     for (run, nimg), stds in asked(settings).items():
         kept = planned(settings.runs[run])
-        for std in sorted(stds):
-            try:
+        try:
+            for std in sorted(stds):
                 snapshots.assess(f'runs.{run}', std, nimg or None, among=kept)
-            except ValueError as error:
-                errors.append(error)
+        except ValueError as error:
+            errors.append(error)
     snapshots.refuse_all(errors)
 
 
