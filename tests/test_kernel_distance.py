@@ -115,7 +115,8 @@ def test_subsets_are_disjoint_and_ten_of_few_images():
 def test_the_score_is_that_of_torch_fidelity():
     *_, logits = arrays()
     found = InceptionScore(make_extractor(), splits=1).estimate(with_logits(logits), None)
-    assert found.value == pytest.approx(FIDELITY_SCORE, rel=1e-12)
+    # The last bits of these logits, a product in float32, are those of the machine.
+    assert found.value == pytest.approx(FIDELITY_SCORE, rel=1e-6)
     module = fidelity('metric_isc')
     import torch
 
