@@ -9,7 +9,9 @@ candidates by run, age and EMA length; the prediction is made here with the exac
 reference, the truth is what the study's samples scored at each candidate's best of w. --draw=0 also
 draws samples for seed 0 (energy distance, w to 4, and guides that the study does not try: its two
 mismatched runs, the longer EMA of main itself).
-fashion: --guides is the workdir of a ranking, --grid the rows of a sweep over its candidates and w;
+fashion: --guides is the workdir of a ranking, --grid the rows of sweeps (FILE,FILE) over its
+candidates and w, which for the stored result were two of tests/exhaustive_grids.py, over the runs
+`narrow` and `main` of configs/fashion_mnist.py:reduced as guides, with w = 1.25, 1.5, 2, 2.5;
 the truth is the lowest distance (--metric=frechet) over w.
 
 The score was chosen on the toy's five seeds, among some hundred forms (other weights of σ, parts of
@@ -247,7 +249,7 @@ def fashion(args):
     rows = files.read_jsonl(files.path(args.guides) / 'guides.jsonl')
     rows = {place(row['candidate']): row for row in rows if row['key'] in keys}
     scored, weights, unguided = {}, {}, []
-    for row in files.read_jsonl(args.grid):
+    for row in (row for file in args.grid.split(',') for row in files.read_jsonl(file)):
         # Rows of `sweep`, or of tests/exhaustive_grids.py, which has one metric.
         s, metrics = row['setting'], row.get('metrics')
         value = metrics.get(args.metric) if metrics else row['scores'][-1]
@@ -263,6 +265,8 @@ def fashion(args):
             f'only {len(both)} candidates are in both {args.guides} and {args.grid}: the sweep '
             f'must name them by run, nimg and std, with main_std {std}'
         )
+    if len(asked := {tuple(sorted(scored[key])) for key in both}) > 1:
+        raise SystemExit(f'{args.grid}: not all candidates have the same weights: {asked}')
     best, points = {}, []
     for key in both:
         means = {w: float(np.mean(values)) for w, values in scored[key].items()}
@@ -271,13 +275,17 @@ def fashion(args):
         points.append((statistics(rows[key]), {args.metric: best[key]}))
     told = [rows[key]['overall']['weight'] or np.inf for key in both]
     reach = [min(w, max(weights.values())) for w in told]
+    rho = lambda said: float(stats.spearmanr(said, list(weights.values())).statistic)
     return {
         'candidates': len(both),
         'metric': args.metric,
+        'weights': sorted(scored[both[0]]),
         'unguided': float(np.mean(unguided)),
         'correlations': correlate(points),
         'regret': regret(points, args.metric),
-        'weight_spearman': float(stats.spearmanr(reach, list(weights.values())).statistic),
+        # Of predictions cut at the largest weight that was tried, and of them as they are.
+        'weight_spearman': rho(reach),
+        'weight_spearman_uncut': rho(told),
         'weight_ratio_median': float(np.median(np.divide(reach, list(weights.values())))),
         'points': [
             [next(iter(s.values())), best[key], '|'.join(map(str, key))]
@@ -311,7 +319,7 @@ def scatter_fashion(panel, found):
     panel.axhline(
         found['unguided'], color=style.FIXED['baseline'][0], lw=0.7, linestyle=(0, (4, 3))
     )
-    panel.set_title(f'Fashion-MNIST: {len(found["points"])} guides, {rho:.2f}')
+    panel.set_title(f'Fashion-MNIST: {len(found["points"])} guides, ρ = {rho:.2f}')
     panel.set_ylabel('FD (classifier), best w; dashed: no guidance')
     panel.legend(loc='upper right', bbox_to_anchor=(1, 0.93))
 

@@ -337,6 +337,10 @@ def test_a_coordinate_search_starts_and_turns_as_told():
     assert {trial.images for trial in asked[1]} == {IMAGES // 4}
     assert {trial.images for trial in asked[-1]} == {IMAGES}, 'what was found so is scored whole'
     whole = Coordinate(20, first=IMAGES)
+    assert whole.most(SPACE, IMAGES) == (20, 20 * IMAGES)
+    assert method.most(SPACE, IMAGES) == (40 + 20, 20 * IMAGES)
+    alone = Coordinate(20, local_grid=False)  # keeps nothing for a grid that is not tried
+    assert alone.most(SPACE, IMAGES) == (64 + 20, 20 * IMAGES)
     assert {t.images for trials in trials_of(whole, SPACE, bowl())[0] for t in trials} == {IMAGES}
     runs = Space({'guide_run': ('a', 'b', 'c'), 'weight': AXES['weight']})
     found = drive(Coordinate(15), runs, IMAGES, bowl((2, 5), runs))

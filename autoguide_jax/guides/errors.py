@@ -80,7 +80,8 @@ class Pass:
         if not np.isfinite(found).all():
             raise ValueError(
                 f'candidates ({ref.run}, nimg {ref.nimg}, std {ref.std:g}): it, main or the '
-                'reference gives NaN or infinity on these images'
+                'reference gives NaN or infinity on these images. If that is so of every '
+                'candidate it is not this one; otherwise leave it out'
             )
         return Moments(*found)
 
@@ -89,11 +90,11 @@ class Pass:
         if (role, at, level) in self.kept:
             return jax.device_put(self.kept[role, at, level], mesh.by_sample(self.devices))
         _, numbers, labels = given
-        call = call(role)
-        key = call.architecture()[0] if call else None
+        network = call(role)
+        key = network.architecture()[0] if network else None
         if key not in self.programs:
-            self.programs[key] = self.compile(call)
-        variables = self.placement.get(call) if call else ()
+            self.programs[key] = self.compile(network)
+        variables = self.placement.get(network) if network else ()
         sigma = np.float32(self.sigmas[level])
         made = self.programs[key](variables, x0, numbers, labels, sigma, np.uint32(level))
         if role != 'candidates' and made.nbytes <= self.room:

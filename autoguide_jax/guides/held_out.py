@@ -71,8 +71,9 @@ class HeldOut:
         self.order = self.choice(settings.seed, data.num_images)
 
     def choice(self, seed, total):
-        """Indices [n]: of an endless set one of 2²⁰ stretches at its end, which no training with a
-        seed below 2²² − 2¹² reaches (data/order.py, 1).
+        """Indices [n] of the images; of an endless set, stretch `seed` of 2²⁰ stretches at its end.
+
+        Trainings with a seed below 2²² − 2¹² never reach those (data/order.py, 1).
         """
         if total == ENDLESS:
             return ENDLESS - (seed + 1) * 2**32 + np.arange(self.count)

@@ -5,7 +5,8 @@ and halves its step, down to that of the axis (the paper's local grid, arXiv 240
 length 0.005). Sweeps repeat until none improves. What is found so is the best of one valley, and
 weight and interval make several (much guidance at few noise levels, little at many): so the search
 begins anew elsewhere, `restarts` times. All of that with fewer images, on the same seeds, and
-at most half of the budget; then the best are scored with all images, and the box around the best.
+at most half of the budget; then as many places as there were starts are scored with all images,
+where these led to and the next best, and at last the box around the best.
 """
 
 from dataclasses import dataclass, field
@@ -51,11 +52,15 @@ class Coordinate:
         """
         self.begin(space)
         whole, few = evaluations(self.budget, space), first_images(self.first, images, FEWER)
-        return whole + int(self.lines(whole, few, images) // few), whole * images
+        fewer = 0 if few == images else int(self.lines(whole, few, images) // few)
+        return fewer + whole, whole * images
 
     def lines(self, whole, few, images):
-        """Images for lines: what leaves at least one evaluation with all, where they have fewer."""
-        return whole * images if few == images else min(LINES * whole, whole - 1) * images
+        """Images for lines: with fewer images, what leaves enough to score their best with all."""
+        if few == images:
+            return whole * images
+        kept = (1 - LINES) * whole
+        return (whole - max(1, kept if self.local_grid else min(kept, self.restarts + 1))) * images
 
     def begin(self, space):
         """(place of the start, numbers of the axes in their order), of this space."""
@@ -75,16 +80,18 @@ class Coordinate:
 
     def run(self, space, images, place, axes):
         """The generator of a search."""
-        whole, few = evaluations(self.budget, space), first_images(self.first, images, FEWER)
-        scores = Scores(space, images, self.lines(whole, few, images))
-        wide = [max(1, round((n - 1) / self.spread)) for n in space.shape]
+        most, few = evaluations(self.budget, space), first_images(self.first, images, FEWER)
+        scores = Scores(space, images, self.lines(most, few, images))
+        wide, ends = [max(1, round((n - 1) / self.spread)) for n in space.shape], []
         for start in (place, *spread(space, self.restarts)):
             yield from scores.ask([start], few)
             for axis in axes:
                 start = yield from line(scores, start, axis, wide[axis], few, whole=True)
-            yield from descend(scores, start, axes, few, wide)
-        scores.budget = whole * images
-        yield from scores.ask([*scores.ordered(few)[: self.restarts + 1], place])
+            ends.append((yield from descend(scores, start, axes, few, wide)))
+        scores.budget = most * images
+        known = scores.ordered(few)
+        whole = dict.fromkeys([*(p for p in known if p in ends), *known, place])
+        yield from scores.ask(list(whole)[: self.restarts + 1])
         while self.local_grid and scores.spent < scores.budget:
             best = scores.ordered()[0]
             yield from scores.ask([*space.neighbours(best), *space.box(best)])
@@ -95,13 +102,17 @@ class Coordinate:
 
 
 def descend(scores, place, axes, images, steps=()):
-    """Sweep along the axes, with half the steps each time, until none improves by a step of 1."""
+    """Sweep along the axes, with half the steps each time, until none improves by a step of 1.
+
+    Returns the place where that ends.
+    """
     moved, steps = True, steps or [1] * len(axes)
     while moved and scores.spent < scores.budget:
         before, steps = place, [(step + 1) // 2 for step in steps]
         for axis in axes:
             place = yield from line(scores, place, axis, steps[axis], images)
         moved = place != before or max(steps) > 1
+    return place
 
 
 def line(scores, place, axis, step, images, whole=False):

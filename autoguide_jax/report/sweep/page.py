@@ -87,12 +87,12 @@ def _samples(sweep, shown):
 
 
 def _strips(sweep, shown):
-    """The grids along the slider's axis at the best setting, for pages without script."""
+    """Grids along all of the slider's axis, best in the others, for pages without script."""
     slider = views.axes(sweep)['slider']
     found = views.best_by(sweep, [slider] if slider else [])
     keys = [(value,) for value in sweep.axes[slider] if (value,) in found] if slider else [()]
     rows = []
-    for entry in [found[key] for key in keys[:: -(-len(keys) // MOST_STRIPS)]]:
+    for entry in [found[key] for key in spread_over(keys, MOST_STRIPS)]:
         i = sweep.entries.index(entry)
         if i in shown.mosaics:
             who = f'<div class="who">{esc(values.point(entry))}</div>'
@@ -100,6 +100,13 @@ def _strips(sweep, shown):
             alt = esc(f'Samples: {values.point(entry)}')
             rows.append(f'<div>{who}<img class="strip" alt="{alt}" src="{uri}"></div>')
     return f'<div class="grids">{"".join(rows)}</div>'
+
+
+def spread_over(items, most):
+    """At most so many of the items, first and last among them, evenly spaced."""
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def _search(sweep):
