@@ -128,7 +128,7 @@ def study(size):
             'budget': 24 if full else 8,
             'images': 2000 if full else 200,
             'weight': (1.05, 3.0),
-            # What four moments of a guide, those of an eighth of the training, can give.
+            # What four moments of a guide, those of an eighth of the training, give within 10 %.
             'main_std': (0.04, 0.14),
             'guide_std': (0.04, 0.14),
         },
