@@ -319,7 +319,7 @@ def scatter_fashion(panel, found):
     panel.axhline(
         found['unguided'], color=style.FIXED['baseline'][0], lw=0.7, linestyle=(0, (4, 3))
     )
-    panel.set_title(f'Fashion-MNIST: {len(found["points"])} guides, ρ = {rho:.2f}')
+    panel.set_title(f'Fashion-MNIST, {len(found["points"])}: ρ = {rho:.2f}')
     panel.set_ylabel('FD (classifier), best w; dashed: no guidance')
     panel.legend(loc='upper right', bbox_to_anchor=(1, 0.93))
 
