@@ -312,9 +312,9 @@ def scatter_fashion(panel, found):
     """Score against distance, a marker for each run of the guides."""
     runs = sorted({name.split('|')[0] for _, _, name in found['points']})
     for i, run in enumerate(runs):
-        pair = [style.FIXED['autoguidance'], style.FIXED['cfg'], *style.FURTHER][i]
+        colour = style.SERIES[i][0]
         x, y = zip(*[(x, y) for x, y, name in found['points'] if name.split('|')[0] == run])
-        panel.plot(x, y, style.MARKERS[i], color=pair[0], markersize=5, label=f'guides of {run}')
+        panel.plot(x, y, style.MARKERS[i], color=colour, markersize=5, label=f'guides of {run}')
     rho = next(iter(found['correlations'][found['metric']].values()))['spearman']
     panel.axhline(
         found['unguided'], color=style.FIXED['baseline'][0], lw=0.7, linestyle=(0, (4, 3))
@@ -327,10 +327,10 @@ def scatter_fashion(panel, found):
 def scatter_toy(panel, found, look):
     """Score against outliers, a colour for each seed."""
     for i, (seed, one) in enumerate(found['seeds'].items()):
-        pair = [style.FIXED['autoguidance'], style.FIXED['cfg'], *style.FURTHER][i]
+        colour = style.SERIES[i][0]
         x, y, _ = zip(*one['points'])
-        panel.plot(x, y, style.MARKERS[i], color=pair[0], markersize=4, label=f'seed {seed}')
-        panel.axhline(one['unguided']['outliers'], color=pair[0], lw=0.7, linestyle=(0, (4, 3)))
+        panel.plot(x, y, style.MARKERS[i], color=colour, markersize=4, label=f'seed {seed}')
+        panel.axhline(one['unguided']['outliers'], color=colour, lw=0.7, linestyle=(0, (4, 3)))
     rho = next(iter(found['summary']['outliers'].values()))
     count = sum(one['candidates'] for one in found['seeds'].values())
     panel.set_title(f'2-D example: {count} guides, Spearman {rho["spearman"]:.2f}')
@@ -343,9 +343,9 @@ def dots(panel, summary, look):
     names = list(next(iter(summary.values())))
     panel.axvline(0, color=look.muted, linewidth=1)
     for i, (truth, table) in enumerate(summary.items()):
-        pair = [style.FIXED['autoguidance'], style.FIXED['cfg'], *style.FURTHER][i]
+        colour = style.SERIES[i][0]
         x = [table[n]['spearman'] if n in table else np.nan for n in names]
-        panel.plot(x, range(len(names)), style.MARKERS[i], color=pair[0], ms=4.5, label=truth)
+        panel.plot(x, range(len(names)), style.MARKERS[i], color=colour, ms=4.5, label=truth)
     panel.set_yticks(range(len(names)), names, fontsize=7)
     panel.set(ylim=(len(names) - 0.5, -0.5), xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1))
     panel.set_title('Rank correlation with the truth')

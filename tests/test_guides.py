@@ -209,13 +209,16 @@ def test_what_is_kept_is_not_read_again_and_costs_are_those_of_the_networks(
     assert found == {(runs['guide'], 1.0), (wide, flops[wide] / flops[runs['main']])}
 
 
+NO_LEVELS = {'sigma': [], 'excess_ratio': []}
+
+
 def test_errors_that_reference_and_guide_share_are_told():
     """The data know the truth, whatever the reference is: the two estimates of w part."""
     rng = np.random.default_rng(4)
     truth, e_m = rng.normal(size=(2, 300, 2, 8))
     e_i = 2 * e_m + 0.3 * rng.normal(size=e_m.shape)
     told = lambda shared: list(
-        ranking.notes({'excess_ratio': []}, ranking.overall(shared, np.ones(2)), [])
+        ranking.notes({'levels': NO_LEVELS, 'overall': ranking.overall(shared, np.ones(2))})
     )
     assert told(moments_of(e_m, e_i, truth)) == []
     off = 0.5 * e_i

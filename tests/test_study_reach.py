@@ -43,7 +43,7 @@ def test_a_moment_that_is_not_kept(tmp_path):
 
 def test_one_length_for_both_is_asked_of_both():
     arm = {**TREE['arms']['guided'], 'same_std': True}
-    found = reach.asked(settings(arms={'guided': arm}))
+    found = reach.wanted(settings(arms={'guided': arm}))
     assert set(found) == {('main', 0), ('guide', 0)}
     assert found['main', 0] == found['guide', 0] and min(found['guide', 0]) == 0.05
 

@@ -348,21 +348,22 @@ def planned(settings, workdir):
     return cost.settle(Campaign(settings, workdir, Grid(settings), method, Networks()))
 
 
-def test_the_plan_of_a_grid_is_what_its_rows_say_afterwards(runs, tmp_path, capsys):
+def test_the_plan_of_a_grid_is_what_its_rows_say_afterwards(runs, tmp_path, monkeypatch, capsys):
     given = {**GRID, 'sweep.num_steps': '2,3', 'sweep.interval_hi': '1,inf', 'score.repeats': '2'}
     settings = parse(sweep.Settings, runs, **given)
-    plan = planned(settings, tmp_path)
+    plan, opened, real = planned(settings, tmp_path), [], files.open_npz
+    monkeypatch.setattr(files, 'open_npz', lambda path: opened.append(path) or real(path))
     rows = sweep.main(settings, tmp_path) and rows_of(tmp_path)
+    opened = [file for file in opened if file.parent.name == 'snapshots']
     assert plan.settings == len(rows) and plan.images == sum(row['images'] for row in rows)
     for name, found in (('main', plan.main), ('guide', plan.guide)):
         assert found == sum(row['images'] * row['nfe'][name] for row in rows)
     flops = [row['nfe']['main'] * row['cost']['relative'] for row in rows]
     assert plan.relative == pytest.approx(sum(flops) / sum(row['nfe']['main'] for row in rows))
     assert (plan.networks, plan.readings, plan.known, plan.exact) == (3, 2, 0, True)
-    assert (
-        plan.read_bytes == sum(s.file.stat().st_size if hasattr(s.file, 'stat') else 0 for s in ())
-        or plan.read_bytes > 0
-    )
+    assert plan.read_bytes == sum(file.stat().length for file in opened) > 0
+    assert plan.fits and 'at least' not in plan.text()
+    assert 'at least: not all fit' in dataclasses.replace(plan, fits=False).text()
     done = planned(settings, tmp_path)
     assert (done.known, done.left, done.flops) == (plan.images, 0, 0)
     more = planned(

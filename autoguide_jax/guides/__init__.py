@@ -41,7 +41,7 @@ def main(settings, workdir):
     with stop.watch():
         health.quick(workdir, config.resolved(settings))
         rows = measure(settings, workdir, people, data, sigmas)
-        warnings = list(judge_reference(rows[0], sigmas))
+        warnings = list(judge_reference(rows[0]))
         record(settings, workdir, people, data, sigmas, rows, warnings)
     say_all(warnings, rows)
     say(next_command(settings, rows))
@@ -82,7 +82,6 @@ def describe(moments, sigmas, weights):
         {
             'overall': total,
             'levels': {'sigma': sigmas, 'lambda': weights, **levels},
-            'notes': list(notes(levels, total, sigmas)),
         }
     )
 
@@ -123,7 +122,7 @@ def say_all(warnings, rows):
         say(f'warning: {line}')
     about = {}
     for row in rank(rows):
-        for line in row['notes']:
+        for line in notes(row):
             about.setdefault(line, []).append(label(NetworkRef(**row['candidate'])))
     for line, who in about.items():
         say(f'{who[0]}{f" and {len(who) - 1} more" if who[1:] else ""}: {line}')

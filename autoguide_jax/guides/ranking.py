@@ -63,9 +63,10 @@ def overall(moments, weights):
     return found
 
 
-def notes(levels, total, sigmas):
+def notes(row):
     """Lines about what in a row is not to be trusted."""
-    bad = [f'{s:.3g}' for s, r in zip(sigmas, levels['excess_ratio']) if r is None]
+    levels, total = row['levels'], row['overall']
+    bad = [f'{s:.3g}' for s, r in zip(levels['sigma'], levels['excess_ratio']) if r is None]
     if bad:
         yield f'excess loss ≤ 0 at σ = {", ".join(bad)}: no r̂ there'
     if total['excess_ratio'] is None:
@@ -81,7 +82,7 @@ def notes(levels, total, sigmas):
         )
 
 
-def judge_reference(row, sigmas):
+def judge_reference(row):
     """Lines about a reference that is not better than main, as any row of a ranking shows it."""
     total, levels = row['overall'], row['levels']
     if total['reference_lead'] + REPORTED * total['reference_lead_se'] >= 0:
@@ -90,7 +91,7 @@ def judge_reference(row, sigmas):
             f'{-total["reference_lead"]:.3g} ± {total["reference_lead_se"]:.2g}, with the weight '
             'of the loss. What is not stronger does not stand for the truth; more images tell more'
         )
-    lead = zip(sigmas, levels['reference_lead'], levels['reference_lead_se'])
+    lead = zip(levels['sigma'], levels['reference_lead'], levels['reference_lead_se'])
     worse = [f'{sigma:.3g}' for sigma, value, error in lead if value > REPORTED * error]
     if worse:
         yield f'the reference is worse than main at σ = {", ".join(worse)}'

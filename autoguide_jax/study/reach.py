@@ -13,7 +13,7 @@ def check(settings):
     Errors: one ValueError that names the first such length of every network, and what can be had.
     """
     errors = []
-    for (run, nimg), stds in asked(settings).items():
+    for (run, nimg), stds in wanted(settings).items():
         kept = planned(settings.runs[run])
         try:
             for std in sorted(stds):
@@ -23,7 +23,7 @@ def check(settings):
     snapshots.refuse_all(errors)
 
 
-def asked(settings):
+def wanted(settings):
     """{(run, nimg): EMA lengths} of the networks that a study may ask for; nimg 0 = the last."""
     found, extra = {}, settings.extra
     for name, arm in settings.arms.items():

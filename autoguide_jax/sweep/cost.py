@@ -29,8 +29,9 @@ class Plan:
 
     settings: (setting, images) evaluated; images: drawn, known: of rows that are there already;
     main, guide: evaluations of the networks; relative: FLOPs over those of main alone; networks:
-    EMAs to load, readings of the snapshots of all runs, and bytes of these; flops: of what is left
-    to draw; rate: FLOPs per second on this worker, measured `how`; None = not measured.
+    EMAs to load, readings of the snapshots of all runs, and bytes of these, which are more where
+    not all EMAs fit in memory together; flops: of what is left to draw; rate: FLOPs per second on
+    this worker, measured `how`; None = not measured.
     """
 
     settings: int
@@ -42,6 +43,7 @@ class Plan:
     networks: int
     readings: int
     read_bytes: int
+    fits: bool
     flops: float
     exact: bool
     rate: float | None = None
@@ -76,6 +78,7 @@ class Plan:
         """The plan in words."""
         most = '' if self.exact else 'at most '
         there = f', {self.known:,} of them there already' if self.known else ''
+        again = '' if self.fits else ', at least: not all fit in memory'
         guided = f', guides {self.guide:,}' if self.guide else ''
         time_ = 'not known: too few images to measure a rate'
         if seconds := self.seconds:
@@ -89,7 +92,7 @@ class Plan:
                 f'  network evaluations: {most}main {self.main:,}{guided}; '
                 f'{self.relative:.2f} times the FLOPs of main alone',
                 f'  networks: {self.networks:,} EMA(s), {self.readings:,} reading(s) of snapshots, '
-                f'{self.read_bytes / 1e6:,.1f} MB',
+                f'{self.read_bytes / 1e6:,.1f} MB{again}',
                 f'  time: {time_}',
             ]
         )
@@ -245,11 +248,12 @@ def reading(campaign):
     runs = {}
     for run, std, nimg in wanted:
         runs.setdefault(run, []).append((std, nimg))
-    plans = [snapshots.reading_plan(run, t, networks.max_bytes) for run, t in runs.items()]
+    plans = [snapshots.reading_plan(run, targets) for run, targets in runs.items()]
     return {
         'networks': len(wanted),
         'readings': sum(p.readings for p in plans),
         'read_bytes': sum(p.read_bytes for p in plans),
+        'fits': len(networks.fitting(wanted, networks.max_bytes)) == len(wanted),
     }
 
 
