@@ -252,4 +252,4 @@ def _leave(command, code):
 
 if __name__ == '__main__':
     machine.use_huge_pages()
-    sys.exit(main())
+    machine.leave_after(main)

@@ -1,5 +1,7 @@
-"""How this process takes memory and cores from the system."""
+"""How this process takes memory and cores from the system, and how it leaves."""
 
+import atexit
+import contextlib
 import os
 import sys
 
@@ -24,3 +26,23 @@ def cpu_devices():
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     return min(cores or 1, 8)
+
+
+def leave_after(main):
+    """Call main() and leave with the exit code that it returns, once all exit functions have run.
+
+    Python is not taken apart: threads that libraries keep in C++ (those of array_record, gRPC and
+    curl) outlive their modules, and now and then abort a process whose work is done, which a
+    launcher takes for a failure. What main() raises ends the process as ever.
+    """
+    ended = []
+
+    def leave():
+        if ended:
+            with contextlib.suppress(BrokenPipeError):
+                sys.stdout.flush()
+            os._exit(ended[0])
+
+    # Exit functions run in reverse order: the libraries' own, registered later, come before.
+    atexit.register(leave)
+    ended.append(main())

@@ -113,6 +113,35 @@ def test_module_help_lists_verbs_and_three_examples():
     assert done.stdout.count('\n  python -m autoguide_jax ') == 3
 
 
+# A module that aborts its process when Python takes it apart, as threads of C++ libraries may.
+ABORTING = """
+import atexit, os, sys, types
+
+class Abort:
+    def __del__(self):
+        os.abort()
+
+sys.modules['kept'] = types.ModuleType('kept')
+sys.modules['kept'].abort = Abort()
+atexit.register(print, 'exit functions ran')
+
+def get_config(arg=None):
+    return {'network': {'name': arg}}
+"""
+
+
+@pytest.mark.parametrize(('network', 'wanted'), [('edm2_unet', 0), ('no_such', 2)])
+def test_what_aborts_after_the_work_does_not_make_it_fail(tmp_path, network, wanted):
+    (tmp_path / 'aborting.py').write_text(ABORTING)
+    command = ['train', f'--config={tmp_path}/aborting.py:{network}', '--dry_run']
+    done = subprocess.run(
+        [sys.executable, '-m', 'autoguide_jax', *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == wanted
+    assert done.stdout.endswith('exit functions ran\n')
+    assert wanted == 0 or done.stderr.startswith('error: ')
+
+
 def test_verb_help_lists_settings_with_the_values_of_the_config(run):
     code, output, _ = run('work', '--help')
     assert code == 0

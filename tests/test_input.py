@@ -54,7 +54,8 @@ print('FOUND' + json.dumps({'opened': opened, 'found': found, 'own': own.tolist(
 def hosts(kind, **settings):
     """What each of two hosts opened, which rows were its own, and the sums of its parts."""
     ended = together(HOST, json.dumps([kind, settings, BATCH, COUNT]))
-    assert [code for code, _, _ in ended] == [0, 0], ended
+    for code, output, errors in ended:
+        assert code == 0, f'{output}{errors}'
     return [json.loads(output.partition('FOUND')[2]) for _, output, _ in ended]
 
 
