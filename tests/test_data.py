@@ -12,6 +12,7 @@ import pytest
 
 from autoguide_jax import contracts, schema
 from autoguide_jax.data import batches, indices, open_dataset, table
+from autoguide_jax.data.order import in_turns, permutation
 
 
 def test_digits_are_the_known_images():
@@ -102,6 +103,22 @@ def test_every_epoch_shows_each_image_once_in_a_new_order():
         np.testing.assert_array_equal(np.sort(epoch), np.arange(97))
     orders = {tuple(epoch) for epoch in stream} | {tuple(indices(4, 0, 97, 97))}
     assert len(orders) == 5
+
+
+def test_classes_take_turns_as_long_as_they_last():
+    labels = np.random.default_rng(0).choice(4, 100, p=[0.1, 0.2, 0.3, 0.4])
+    order = permutation(3, 0, 100)
+    found = in_turns(order, labels)
+    assert sorted(found) == list(range(100))
+    counts = np.bincount(labels)
+    for taken in (1, 7, 4 * counts.min(), 60, 100):
+        seen = np.bincount(labels[found[:taken]], minlength=4)
+        most = seen.max()
+        # Every class has as many as the one with most, or one less, or all that there are.
+        assert ((seen >= most - 1) | (seen == counts)).all()
+    for label in range(4):
+        mine = lambda chosen, label=label: [i for i in chosen if labels[i] == label]
+        assert mine(found) == mine(order)
 
 
 @pytest.mark.parametrize('start', [0, 90, 2**31 - 13, 2**40 + 3])

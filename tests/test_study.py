@@ -11,10 +11,11 @@ import pytest
 import tiny
 
 from autoguide_jax import config, files, pairs, study
+from autoguide_jax.data import open_dataset
 from autoguide_jax.generation import Programs
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Pair
 from autoguide_jax.scorer import Scorer
-from autoguide_jax.study import scans
+from autoguide_jax.study import campaign, scans
 from autoguide_jax.study.campaign import Study, summary
 from autoguide_jax.study.costs import Costs
 from autoguide_jax.study.record import mean_and_spread
@@ -73,6 +74,18 @@ def test_every_arm_has_the_same_budget_and_fresh_seeds(finished):
             calls = 7 if row['phase'] == 'steps' else 5
             assert row['nfe'] == {'main': calls, 'guide': calls * acts}
             assert row['setting']['main']['nimg'] == 512
+
+
+def test_real_images_have_classes_as_the_samples_have_them():
+    digits = open_dataset('digits')
+    balanced = campaign.real_images(digits, 0, 55, 'balanced')
+    assert len(set(balanced)) == 55
+    assert sorted(np.bincount(digits.labels[balanced], minlength=10)) == [5] * 5 + [6] * 5
+    drawn = campaign.real_images(digits, 0, 55, 'random')
+    assert min(np.bincount(digits.labels[drawn], minlength=10)) < 5
+    assert set(campaign.real_images(digits, 1, 55, 'balanced')) != set(balanced)
+    hidden = open_dataset('digits', labels=False)
+    assert campaign.real_images(hidden, 0, 55, 'balanced').tolist() == drawn.tolist()
 
 
 def test_other_numbers_of_steps_are_scored_on_the_final_seeds(finished):

@@ -54,3 +54,16 @@ def indices(seed: int, nimg: int, count: int, num_images: int) -> Int[np.ndarray
         parts.append(permutation(int(seed), epoch, num_images)[first:last])
         nimg += last - first
     return np.concatenate(parts).astype(np.int64)
+
+
+def in_turns(order: Int[np.ndarray, ' n'], labels: Int[np.ndarray, ' n']) -> Int[np.ndarray, ' n']:
+    """Return the images of an order with their classes in turns, as long as a class has images.
+
+    labels: of all images, by index. The first k images then hold every class equally often, to one.
+    """
+    own = labels[order]
+    by_class = np.argsort(own, kind='stable')
+    _, first, counts = np.unique(own[by_class], return_index=True, return_counts=True)
+    turn = np.empty_like(by_class)
+    turn[by_class] = np.arange(len(order)) - np.repeat(first, counts)
+    return order[np.argsort(turn, kind='stable')]

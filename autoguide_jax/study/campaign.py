@@ -9,10 +9,9 @@ import dataclasses
 import sys
 import time
 
-import numpy as np
-
 from autoguide_jax import autoencoder, budget, config, files, latents, stop, tables, train
 from autoguide_jax.claims import decisions
+from autoguide_jax.data.order import in_turns, permutation
 from autoguide_jax.evaluator import Evaluator
 from autoguide_jax.generation import Programs
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Networks, Pair
@@ -73,6 +72,14 @@ def summary(study, name):
         if least := known[0].get('fewer', {}).get(metric):
             found[f'{metric}: fewer images than'] = least
     return {**found, **{k: round(float(v), 3) for k, v in study.chosen[name].items()}}
+
+
+def real_images(dataset, repeat, count, classes):
+    """Which images a repeat of the floor scores, all different; classes as those of samples."""
+    order = permutation(repeat, 0, dataset.num_images)
+    if classes == 'balanced' and dataset.labels is not None:
+        order = in_turns(order, dataset.labels)
+    return order[:count]
 
 
 class Study(Record):
@@ -195,17 +202,15 @@ class Study(Record):
 
     def floor(self):
         """Real images scored like samples: what the metrics say of the truth at this count."""
-        s = self.settings.final
         dataset = self.evaluator.dataset
         count = self.floor_images
-        for i in range(s.repeats):
-            key = files.content_hash(
-                {'floor': i, 'count': count, 'evaluator': self.evaluator.identity}
-            )
+        for i in range(self.settings.final.repeats):
+            chosen = real_images(dataset, i, count, self.settings.classes)
+            drawn = files.content_hash(chosen.tolist())
+            key = files.content_hash({'floor': drawn, 'evaluator': self.evaluator.identity})
             self.scorer.used[key] = None
             if key in self.scorer.rows:
                 continue
-            chosen = np.random.default_rng(i).permutation(dataset.num_images)[:count]
             start = time.monotonic()
             batch = (
                 dataset.images(chosen),
