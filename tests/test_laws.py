@@ -181,6 +181,7 @@ CONFIGS = [
     ('train', 'digits.py:guide'),
     ('train', 'digits.py:uncond'),
     ('search', 'search.py'),
+    ('search', 'search.py:paper'),
     ('study', 'digits.py'),
     ('train', 'fashion_mnist.py:big'),
     ('train', 'fashion_mnist.py:reduced-narrow'),
