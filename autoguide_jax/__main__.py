@@ -5,7 +5,7 @@ lists them; they are imported only when asked for, and JAX only when one of them
 
 The environment variable AUTOGUIDE_JAX_CACHE names the folder of the persistent compilation cache
 (default ~/.cache/autoguide_jax/xla; 'off' disables it): programs that took a second to compile are
-read back from there. JAX_COMPILATION_CACHE_DIR, JAX's own variable, takes precedence.
+read back from there. JAX's own variables, such as JAX_COMPILATION_CACHE_DIR, take precedence.
 """
 
 import importlib
@@ -165,9 +165,10 @@ def _prepare_jax(flags):
         logging.getLogger('asyncio').setLevel(logging.CRITICAL)
     options = {}
     cache = os.environ.get('AUTOGUIDE_JAX_CACHE', '~/.cache/autoguide_jax/xla')
-    if cache != 'off' and 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    if cache != 'off':
         options['jax_compilation_cache_dir'] = str(pathlib.Path(cache).expanduser())
         options['jax_persistent_cache_min_compile_time_secs'] = 1.0
+    options = {name: value for name, value in options.items() if name.upper() not in os.environ}
     options['jax_num_cpu_devices'] = _cpu_devices(flags)
     for name, value in options.items():
         # JAX reads its environment on import; a program's module may have imported it already.

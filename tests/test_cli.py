@@ -227,6 +227,8 @@ def test_devices_and_compilation_cache_reach_jax(run, tmp_path):
     cache = str(tmp_path / 'cache')
     assert options('--devices=3', AUTOGUIDE_JAX_CACHE=cache) == [3, cache, 1.0]
     assert options(AUTOGUIDE_JAX_CACHE='off')[:2] == [min(os.cpu_count(), 8), None]
+    own = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.5'}
+    assert options(AUTOGUIDE_JAX_CACHE=cache, **own)[1:] == [cache, 0.5]
     assert options(JAX_COMPILATION_CACHE_DIR='own', AUTOGUIDE_JAX_CACHE=cache)[1] == 'own'
 
 
