@@ -1,6 +1,5 @@
 """A whole study of tiny networks: run, run again, and what decides that a row is drawn anew."""
 
-import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -15,7 +14,7 @@ from autoguide_jax.data import open_dataset
 from autoguide_jax.generation import Programs
 from autoguide_jax.pairs import GuidanceSettings, NetworkRef, Pair
 from autoguide_jax.scorer import Scorer
-from autoguide_jax.study import campaign, scans
+from autoguide_jax.study import campaign
 from autoguide_jax.study.campaign import Study, summary
 from autoguide_jax.study.costs import Costs
 from autoguide_jax.study.record import mean_and_spread
@@ -112,39 +111,16 @@ def test_the_slider_has_the_same_seeds_at_every_weight(finished):
     assert (found['guided@1.npz']['images'] != found['guided@2.npz']['images']).any()
 
 
-def test_pictures_of_another_setting_are_drawn_anew(tmp_path):
-    drawn = []
-    scorer = types.SimpleNamespace(
-        keys=lambda pair, first, count: (pair, None),
-        networks=types.SimpleNamespace(calls=lambda pair: (pair, ())),
-        told=lambda calls, first, count: ([first], [-1]),
-    )
-    fake = types.SimpleNamespace(
-        workdir=files.path(tmp_path), settings=config.parse(Settings, TREE), scorer=scorer
-    )
-    draw = lambda calls, *_: drawn.append(calls) or np.zeros((1, 2, 2, 1), np.uint8)
-    for pair in ('one', 'one', 'another'):
-        scans.keep(fake, types.SimpleNamespace(all_images=draw), pair, 1, 'guided')
-    assert drawn == ['one', 'another']
-
-
-def test_the_slider_keeps_no_weight_that_is_no_longer_asked_for(tmp_path, monkeypatch):
-    folder = tmp_path / 'samples'
-    folder.mkdir()
-    for name in ('guided.npz', 'guided@9.npz'):
-        (folder / name).touch()
-    monkeypatch.setattr(scans, 'keep', lambda *args: (folder / f'{args[-1]}.npz').touch())
-    fake = types.SimpleNamespace(
-        workdir=files.path(tmp_path),
-        settings=config.parse(Settings, TREE),
-        programs=types.SimpleNamespace(smaller=lambda count: None),
-        chosen={'guided': {'main_std': 0.1}},
-        pair=lambda arm, **point: point,
-        clock=lambda phase: contextlib.nullcontext(),
-        others=[],
-    )
-    scans.slider(fake)
-    assert files.names(folder) == ['guided.npz', 'guided@1.npz', 'guided@2.npz']
+def test_only_pictures_of_another_setting_are_drawn_anew_or_removed(finished, tmp_path):
+    folder = shutil.copytree(finished[0], tmp_path / 'copy') / 'samples'
+    right = {name: (folder / name).read_bytes() for name in files.names(folder)}
+    shutil.copy(folder / 'guided@2.npz', folder / 'guided@1.npz')
+    weights = {**TREE, 'extra': {**TREE['extra'], 'weights': [1.0, 3.0]}}
+    study.main(config.parse(Settings, weights), tmp_path / 'copy')
+    assert files.names(folder) == ['guided.npz', 'guided@1.npz', 'guided@3.npz', 'none.npz']
+    for name in ('guided.npz', 'guided@1.npz', 'none.npz'):
+        assert (folder / name).read_bytes() == right[name]
+    assert (folder / 'guided@3.npz').read_bytes() != right['guided@2.npz']
 
 
 def test_study_json_tells_what_training_costs(finished):
