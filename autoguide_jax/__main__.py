@@ -5,7 +5,7 @@ lists them; they are imported only when asked for, and JAX only when one of them
 
 The environment variable AUTOGUIDE_JAX_CACHE names the folder of the persistent compilation cache
 (default ~/.cache/autoguide_jax/xla; 'off' disables it): programs that took a second to compile are
-read back from there. JAX's own variables, such as JAX_COMPILATION_CACHE_DIR, take precedence.
+read back from there. JAX's own variables of its cache (JAX_COMPILATION_CACHE_DIR) come first.
 """
 
 import importlib

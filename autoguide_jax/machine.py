@@ -1,7 +1,7 @@
 """How this process takes memory and cores from the system, and how it leaves."""
 
 import atexit
-import contextlib
+import logging
 import os
 import sys
 
@@ -29,20 +29,35 @@ def cpu_devices():
 
 
 def leave_after(main):
-    """Call main() and leave with the exit code that it returns, once all exit functions have run.
+    """Call main() and leave with the exit code that it returns, after the exit functions.
 
     Python is not taken apart: threads that libraries keep in C++ (those of array_record, gRPC and
     curl) outlive their modules, and now and then abort a process whose work is done, which a
-    launcher takes for a failure. What main() raises ends the process as ever.
+    launcher takes for a failure. So files that are left open are not written out. What main()
+    raises ends the process as ever.
     """
     ended = []
 
     def leave():
         if ended:
-            with contextlib.suppress(BrokenPipeError):
-                sys.stdout.flush()
-            os._exit(ended[0])
+            logging.shutdown()
+            flushed = _flush()
+            os._exit(ended[0] or flushed)
 
     # Exit functions run in reverse order: the libraries' own, registered later, come before.
     atexit.register(leave)
     ended.append(main())
+    sys.exit(ended[0])
+
+
+def _flush():
+    """Write out what was printed, if anybody is there to read it; the exit code of that."""
+    try:
+        if sys.stdout and not sys.stdout.closed:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        print(f'error: standard output: {error}', file=sys.stderr)
+        return 2
+    return 0

@@ -5,9 +5,10 @@
 
 w goes from 1 to 3.5 in steps of 0.05 as in the paper (arXiv 2406.02507, App. B.1), EMA lengths in
 steps of 0.01 through the range that the snapshots of the digits reach. --config.search.name is
-halving (default), coordinate, gaussian_process, sobol, grid. configs/search.py:paper searches as
-the paper does, by coordinates, EMA lengths in steps of 0.005. The best three settings are scored
-again on three fresh sets of seeds, and only those scores are to be quoted.
+halving (default), coordinate, gaussian_process, sobol, grid. configs/search.py:paper has the
+paper's steps of 0.005 in the same range, searched by lines and then by a local grid. The best
+three settings are scored again on three fresh sets of seeds, and only those scores are to be
+quoted.
 Guides of several runs or ages: --config.sweep.guide_run=…, --config.sweep.guide_nimg=…, or a
 function sweep() in a copy of this file (head of autoguide_jax/sweep/grid.py).
 Cost: at most what the cost plan says, which is printed first; --config.budget.plan_only=true

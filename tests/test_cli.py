@@ -142,6 +142,24 @@ def test_what_aborts_after_the_work_does_not_make_it_fail(tmp_path, network, wan
     assert wanted == 0 or done.stderr.startswith('error: ')
 
 
+@pytest.mark.parametrize(
+    ('command', 'wanted'),
+    [
+        ('no_such_verb >&-', 2),
+        ('no_such_verb 2>&-', 2),
+        ('--help >&-', 0),
+        ('--help >/dev/full', 2),
+        ('--help | true', 141),
+    ],
+)
+def test_the_exit_code_does_not_depend_on_who_reads(command, wanted):
+    program = f'set -o pipefail; {sys.executable} -m autoguide_jax {command}'
+    done = subprocess.run(['bash', '-c', program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == wanted, done.stderr
+    assert 'Traceback' not in done.stderr
+    assert ('error: ' in done.stderr) == (wanted == 2 and '2>&-' not in command)
+
+
 def test_verb_help_lists_settings_with_the_values_of_the_config(run):
     code, output, _ = run('work', '--help')
     assert code == 0

@@ -59,7 +59,8 @@ def indices(seed: int, nimg: int, count: int, num_images: int) -> Int[np.ndarray
 def in_turns(order: Int[np.ndarray, ' n'], labels: Int[np.ndarray, ' n']) -> Int[np.ndarray, ' n']:
     """Return the images of an order with their classes in turns, as long as a class has images.
 
-    labels: of all images, by index. The first k images then hold every class equally often, to one.
+    labels: of all images, by index; −1, none, counts as a class. The first k images then hold every
+    class equally often, to one.
     """
     own = labels[order]
     by_class = np.argsort(own, kind='stable')

@@ -75,7 +75,7 @@ def summary(study, name):
 
 
 def real_images(dataset, repeat, count, classes):
-    """Which images a repeat of the floor scores, all different; classes as those of samples."""
+    """Which images a repeat of the floor scores, all different; balanced if the samples are."""
     order = permutation(repeat, 0, dataset.num_images)
     if classes == 'balanced' and dataset.labels is not None:
         order = in_turns(order, dataset.labels)
