@@ -1,7 +1,7 @@
 """A made-up study directory: every number in it comes from a formula and a random generator.
 
 It has the shape of a real one, so that the report can be tested and looked at without training:
-    python tests/fake_study.py FOLDER
+    PYTHONPATH=. python tests/fake_study.py FOLDER
 """
 
 import json

@@ -1,6 +1,6 @@
 """A made-up sweep over w, EMA lengths, guide runs and guide ages; its numbers are formulas.
 
-python tests/fake_sweep.py FOLDER
+PYTHONPATH=. python tests/fake_sweep.py FOLDER
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """Feed mutated network files to the importer: each is read, or refused cleanly; no code ever runs.
 
-    python tests/fuzz_importer.py --inputs=100000 --seed=0
+    PYTHONPATH=. python tests/fuzz_importer.py --inputs=100000 --seed=0
 
 For every hundred files there is the header of an exported network with other facts in it. Prints
 the number of inputs, what became of them, the time and the peak of memory.

@@ -1,7 +1,7 @@
 """A world of Gaussian classes in which the spread of every metric can be seen by drawing again.
 
-`python tests/gaussians.py [REPEATS]` prints, for every metric, the standard deviation of its values
-over independent sets of samples beside the standard error that it states.
+`PYTHONPATH=. python tests/gaussians.py [REPEATS]` prints, for every metric, the standard deviation
+of its values over independent sets of samples beside the standard error that it states.
 """
 
 import sys

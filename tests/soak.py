@@ -1,6 +1,6 @@
 """Kill the programs at random moments, again and again, and prove that nothing came of it.
 
-    python tests/soak.py --kills=60 [--seed=0] [--hosts=2] [--folder=/tmp/soak]
+    PYTHONPATH=. python tests/soak.py --kills=60 [--seed=0] [--hosts=2] [--folder=/tmp/soak]
 
 train, sample, evaluate and sweep are killed (SIGKILL) while they start, compile, train, write a
 snapshot or a checkpoint, draw, score; the same command goes on. What they leave must equal what
