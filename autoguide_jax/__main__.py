@@ -245,7 +245,7 @@ def main(argv=None):
 
 def _leave(command, code):
     """End at once: a compilation may still run in a thread, or work hang that others wait for."""
-    sys.stdout.flush()
+    machine.flush()
     if 'hosts' in command.flags:
         registry.resolve('autoguide_jax.processes:leave')()
     os._exit(code)

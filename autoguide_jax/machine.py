@@ -41,7 +41,7 @@ def leave_after(main):
     def leave():
         if ended:
             logging.shutdown()
-            flushed = _flush()
+            flushed = flush()
             os._exit(ended[0] or flushed)
 
     # Exit functions run in reverse order: the libraries' own, registered later, come before.
@@ -50,8 +50,8 @@ def leave_after(main):
     sys.exit(ended[0])
 
 
-def _flush():
-    """Write out what was printed, if anybody is there to read it; the exit code of that."""
+def flush():
+    """Write out what was printed, if anybody is there to read it; return the exit code of that."""
     try:
         if sys.stdout and not sys.stdout.closed:
             sys.stdout.flush()
